@@ -1,0 +1,150 @@
+"""Errors: one root; each says what was wrong, where, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from http import HTTPStatus
+
+from websockets import CloseCode
+
+__all__ = [
+    "BadRequest",
+    "BuildError",
+    "DuplicateName",
+    "EndpointError",
+    "InvalidResponse",
+    "LoadError",
+    "RoutesError",
+    "TemplateError",
+    "UnknownName",
+]
+
+
+class RoutesError(Exception):
+    """Root of every error that this package raises.
+
+    Attributes:
+        status: What the error means to a client whose handshake it ends.
+        close_code: What it means to a client whose connection is already open
+            (RFC 6455 section 7.4).
+    """
+
+    status: HTTPStatus = HTTPStatus.INTERNAL_SERVER_ERROR
+    close_code: int = CloseCode.INTERNAL_ERROR
+
+
+class TemplateError(RoutesError, ValueError):
+    """A URL template that cannot work, found when it is declared.
+
+    Attributes:
+        template: The template as it was written.
+        position: Index of the character where the trouble begins.
+        problem: What is wrong there, and what to write instead.
+    """
+
+    def __init__(self, template: str, position: int, problem: str) -> None:
+        super().__init__(template, position, problem)
+        self.template = template
+        self.position = position
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"template {self.template!r}, position {self.position}: {self.problem}"
+
+
+class EndpointError(RoutesError, TypeError):
+    """Something that cannot be an endpoint, found when it is declared.
+
+    Attributes:
+        endpoint: The name of what was given.
+        problem: What is wrong with it, and what to write instead.
+    """
+
+    def __init__(self, endpoint: str, problem: str) -> None:
+        super().__init__(endpoint, problem)
+        self.endpoint = endpoint
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"endpoint {self.endpoint}: {self.problem}"
+
+
+class DuplicateName(RoutesError, ValueError):
+    """A second route under a name that another route has.
+
+    Attributes:
+        name: The name.
+        template: The template of the route that has it.
+    """
+
+    def __init__(self, name: str, template: str) -> None:
+        super().__init__(name, template)
+        self.name = name
+        self.template = template
+
+    def __str__(self) -> str:
+        return f"the name {self.name!r} is taken by the route {self.template!r}"
+
+
+class UnknownName(RoutesError, LookupError):
+    """``url_for`` was asked for a name that no route has.
+
+    Attributes:
+        name: The name asked for.
+        nearest: The declared name most like it, or None.
+    """
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        super().__init__(name)
+        self.name = name
+        near = get_close_matches(name, list(known), n=1)
+        self.nearest: str | None = near[0] if near else None
+
+    def __str__(self) -> str:
+        if self.nearest is None:
+            return f"no route is named {self.name!r}"
+        return f"no route is named {self.name!r}; did you mean {self.nearest!r}?"
+
+
+class BuildError(RoutesError, ValueError):
+    """``url_for`` was given parameters from which no URL can be built.
+
+    Attributes:
+        template: The template of the route.
+        problem: What is missing, too much or unfit.
+    """
+
+    def __init__(self, template: str, problem: str) -> None:
+        super().__init__(template, problem)
+        self.template = template
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"cannot build a URL from {self.template!r}: {self.problem}"
+
+
+class BadRequest(RoutesError):
+    """A handshake request that is malformed, whatever routes there are.
+
+    Attributes:
+        problem: What is wrong with it, fit to be sent to the client.
+    """
+
+    status = HTTPStatus.BAD_REQUEST
+    close_code = CloseCode.POLICY_VIOLATION
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return self.problem
+
+
+class InvalidResponse(RoutesError, TypeError):
+    """A handshake hook returned something that is no response."""
+
+
+class LoadError(RoutesError):
+    """The command cannot load the router that it was told to serve."""

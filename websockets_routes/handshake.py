@@ -1,0 +1,191 @@
+"""The handshake: from a request to what serves the connection, or to a refusal.
+
+The steps and their order: the request is checked, its path matched, the hooks of
+the server and of the connection class run, an unmatched path is refused, then the
+hook of the route runs. Every way in takes them; where the connection is already
+open, a refusal becomes a close code.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from typing import Any, NamedTuple, cast
+
+from websockets import CloseCode, Request, Response
+from websockets.asyncio.server import ServerConnection
+
+from .endpoint import Handler
+from .exceptions import BadRequest
+from .path import RoutedPath
+from .protocol import Protocol
+from .refusal import text_response, to_response
+from .table import RouteTable
+
+__all__ = ["NOT_FOUND", "Handshake", "Hook", "NotFound", "Refusal"]
+
+#: The close code for a path that matches nothing, as in release 0.2; from the
+#: range for private use (RFC 6455 section 7.4.2).
+NOT_FOUND = 4040
+
+#: A ``process_request`` as ``websockets.serve`` takes it, or one of 0.2's results.
+Hook = Callable[[ServerConnection, Request], Awaitable[Any] | Any]
+#: What answers an unmatched path: ``f(ws, path)``, plain or a coroutine.
+NotFound = Callable[[Any, RoutedPath], Awaitable[Any] | Any]
+
+
+class Refusal(NamedTuple):
+    """Why a connection is not served, before the upgrade and after it."""
+
+    response: Response
+    close_code: int
+
+
+class _Accepted(NamedTuple):
+    """What a path gets when its connection is let in, and by whom."""
+
+    handshake: Handshake
+    handler: Handler
+
+
+class Handshake:
+    """The steps of a handshake for one table of routes.
+
+    Args:
+        table: The routes.
+
+    Attributes:
+        not_found: What answers an unmatched path instead of the plain 404.
+    """
+
+    def __init__(self, table: RouteTable) -> None:
+        self.table = table
+        self.not_found: NotFound | None = None
+
+    async def admit(
+        self, connection: ServerConnection, request: Request, hook: Hook | None = None
+    ) -> Refusal | None:
+        """Take all the steps; ``connection.path`` is set from then on.
+
+        Returns:
+            None if the connection is let in, or why it is not.
+        """
+        path = RoutedPath(request.path)
+        try:
+            _check_host(request)
+            path = self.table.match(request.path, request.headers)
+            _with_path(connection).path = path
+            refusal = await self._run_hooks(connection, request, path, hook)
+        except BadRequest as error:
+            _with_path(connection).path = path
+            return Refusal(text_response(error.status, str(error)), error.close_code)
+        except Exception:
+            _with_path(connection).path = path
+            connection.logger.error(
+                "handshake of %s failed", _whose(path), exc_info=True
+            )
+            return Refusal(
+                text_response(HTTPStatus.INTERNAL_SERVER_ERROR, "the handshake failed"),
+                CloseCode.INTERNAL_ERROR,
+            )
+        if refusal is None:
+            return None
+        if path.route is None:
+            return Refusal(refusal, NOT_FOUND)
+        return Refusal(refusal, CloseCode.POLICY_VIOLATION)
+
+    async def process_request(
+        self, connection: ServerConnection, request: Request, hook: Hook | None = None
+    ) -> Response | None:
+        """Take all the steps, as a ``process_request`` for ``websockets``."""
+        refusal = await self.admit(connection, request, hook)
+        return None if refusal is None else refusal.response
+
+    async def _run_hooks(
+        self,
+        connection: ServerConnection,
+        request: Request,
+        path: RoutedPath,
+        hook: Hook | None,
+    ) -> Response | None:
+        if hook is not None:
+            refusal = await _response(hook(connection, request))
+            if refusal is not None:
+                return refusal
+        if isinstance(connection, Protocol) and connection.has_hook:
+            refusal = await _response(connection.process_request(path, request.headers))
+            if refusal is not None:
+                return refusal
+        if path.route is None:
+            if self.not_found is not None:
+                refusal = await _response(self.not_found(connection, path))
+                if refusal is not None:
+                    return refusal
+            return text_response(HTTPStatus.NOT_FOUND, "no such path")
+        if request.method != "GET":
+            refusal = text_response(
+                HTTPStatus.METHOD_NOT_ALLOWED, "a WebSocket handshake is a GET"
+            )
+            refusal.headers["Allow"] = "GET"
+            return refusal
+        handler = path.route.endpoint.open()
+        refusal = await _response(handler.process_request(path, request.headers))
+        if refusal is None:
+            path.accepted = _Accepted(self, handler)
+        return refusal
+
+    async def admit_open(
+        self, connection: ServerConnection, raw: str | None
+    ) -> tuple[Handler, RoutedPath] | None:
+        """Find what serves an open connection; take the steps if none were taken.
+
+        Args:
+            raw: The path to route by if not the one requested, or None.
+
+        Returns:
+            What serves the connection; None if it was refused, and so closed:
+            with 4040 if nothing matches, 1011 if a hook failed, 1008 otherwise.
+        """
+        request = connection.request
+        assert request is not None, "the connection is open"
+        path = getattr(connection, "path", None)
+        if not (isinstance(path, RoutedPath) and raw in (None, path)):
+            path = None
+        if path is None or not self._accepted(path):
+            if raw is not None:
+                request = Request(str(raw), request.headers)
+            refusal = await self.admit(connection, request)
+            if refusal is not None:
+                response, close_code = refusal
+                await connection.close(close_code, response.reason_phrase)
+                return None
+            path = _with_path(connection).path
+        handler: Handler = path.accepted.handler
+        return handler, path
+
+    def _accepted(self, path: RoutedPath) -> bool:
+        accepted = path.accepted
+        return isinstance(accepted, _Accepted) and accepted.handshake is self
+
+
+def _check_host(request: Request) -> None:
+    # RFC 9112 section 3.2; websockets does not look at the Host header.
+    hosts = len(request.headers.get_all("Host"))
+    if hosts > 1 or (hosts == 0 and request.protocol != "HTTP/1.0"):
+        raise BadRequest("the request must have one Host header")
+
+
+async def _response(result: object) -> Response | None:
+    if inspect.isawaitable(result):
+        result = await result
+    return to_response(result)
+
+
+def _whose(path: RoutedPath) -> str:
+    return "an unmatched path" if path.route is None else f"route {path.route}"
+
+
+def _with_path(connection: ServerConnection) -> Protocol:
+    # A Protocol declares the attribute; on websockets' own class the name is free.
+    return cast(Protocol, connection)

@@ -1,0 +1,114 @@
+"""Runner: serves until a signal, then closes gracefully and in time.
+
+``Server.close()`` waits for as long as a peer does not read: a paused write is
+bound by no timeout in ``websockets`` 17. The runner aborts such connections when
+their time is over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from websockets.asyncio.server import Server, ServerConnection
+
+__all__ = ["Runner"]
+
+# What handlers get, in seconds, to end after their connections were aborted.
+_LAST_WORDS = 0.5
+
+
+class Runner:
+    """One run of one server.
+
+    Args:
+        create_connection: Makes the connections; ``self.create_connection`` has
+            to be given to the server in its place.
+        close_timeout: What a graceful end may take, in seconds, or None.
+    """
+
+    def __init__(
+        self,
+        create_connection: Callable[..., ServerConnection],
+        close_timeout: float | None,
+    ) -> None:
+        self._create_connection = create_connection
+        self._connections: weakref.WeakSet[ServerConnection] = weakref.WeakSet()
+        self._close_timeout = close_timeout
+        self._stopping = asyncio.Event()
+        self._aborting = asyncio.Event()
+
+    def create_connection(self, *args: Any, **kwargs: Any) -> ServerConnection:
+        connection = self._create_connection(*args, **kwargs)
+        self._connections.add(connection)
+        return connection
+
+    def stop(self) -> None:
+        """End gracefully; called again, end at once."""
+        if self._stopping.is_set():
+            self._aborting.set()
+        self._stopping.set()
+
+    async def run(self, server: Server, started: Callable[[], None]) -> None:
+        """Serve until SIGINT, SIGTERM, ``stop`` or a cancellation.
+
+        Args:
+            server: The server, as ``serve`` returns it.
+            started: Called once it listens.
+
+        Raises:
+            OSError: If it cannot listen.
+        """
+        with _signals(self.stop):
+            await server
+            started()
+            try:
+                await self._stopping.wait()
+            finally:
+                await self._close(server)
+
+    async def _close(self, server: Server) -> None:
+        server.close()
+        closed = asyncio.create_task(server.wait_closed())
+        aborting = asyncio.create_task(self._aborting.wait())
+        try:
+            await asyncio.wait(
+                {closed, aborting},
+                timeout=self._close_timeout,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            if not closed.done():
+                self._abort(server.logger)
+                await asyncio.wait({closed}, timeout=_LAST_WORDS)
+        finally:
+            aborting.cancel()
+            closed.cancel()
+
+    def _abort(self, logger: logging.Logger | logging.LoggerAdapter[Any]) -> None:
+        logger.warning("closing took too long; aborting what is left")
+        for connection in list(self._connections):
+            connection.transport.abort()
+
+
+@contextmanager
+def _signals(stop: Callable[[], None]) -> Iterator[None]:
+    """Call ``stop`` on SIGINT and SIGTERM, where signals can be had at all."""
+    loop = asyncio.get_running_loop()
+    handled = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        try:
+            loop.add_signal_handler(number, stop)
+        except (NotImplementedError, RuntimeError, ValueError):
+            # Windows, or not the main thread: whoever runs us cancels us.
+            continue
+        handled.append(number)
+    try:
+        yield
+    finally:
+        for number in handled:
+            loop.remove_signal_handler(number)

@@ -1,0 +1,91 @@
+"""RouteTable: the declared routes, found by path and by name."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from websockets import Headers
+
+from .exceptions import DuplicateName, UnknownName
+from .path import RoutedPath
+from .route import Route
+from .target import Target, parse_target
+from .tree import Tree
+
+__all__ = ["RouteTable"]
+
+
+class RouteTable:
+    """Routes, matched by specificity whatever the order in which they were added.
+
+    Every method may be called from any thread; a match takes no lock and sees
+    each route either whole or not at all.
+    """
+
+    def __init__(self) -> None:
+        self._routes: list[Route] = []
+        self._by_name: dict[str, Route] = {}
+        self._tree: Tree[Route] = Tree()
+        self._lock = threading.Lock()
+
+    def add(self, route: Route) -> None:
+        """Add a route; the next match sees it.
+
+        Raises:
+            DuplicateName: If another route has its name.
+        """
+        with self._lock:
+            if route.name is not None:
+                taken = self._by_name.get(route.name)
+                if taken is not None:
+                    raise DuplicateName(route.name, str(taken))
+                self._by_name[route.name] = route
+            self._routes.append(route)
+            self._tree.add(route.template, route)
+
+    @property
+    def routes(self) -> tuple[Route, ...]:
+        """The routes in the order in which they are tried."""
+        with self._lock:
+            return tuple(
+                sorted(self._routes, key=lambda route: route.template.forms[0].ranks)
+            )
+
+    def match(self, raw: str, headers: Headers | None = None) -> RoutedPath:
+        """Find the best match of a request target.
+
+        Returns:
+            The path; its ``route`` and ``params`` are None if nothing matches.
+
+        Raises:
+            BadRequest: If the target is malformed.
+        """
+        target = parse_target(raw)
+        for path in self.matches(raw, target, headers):
+            return path
+        return RoutedPath(raw, target)
+
+    def matches(
+        self, raw: str, target: Target, headers: Headers | None = None
+    ) -> Iterator[RoutedPath]:
+        """Find all matches, the best first; conditions are asked on the way."""
+        context: dict[Any, Any] = {}
+        for route, params in self._tree.matches(target):
+            path = RoutedPath(raw, target, route, params, context)
+            condition = route.condition
+            if condition is None or condition(path, headers or Headers()):
+                yield path
+
+    def url_for(self, name: str, params: dict[str, object]) -> str:
+        """Build the path of a named route.
+
+        Raises:
+            UnknownName: If no route has the name.
+            BuildError: If the params do not fit.
+        """
+        route = self._by_name.get(name)
+        if route is None:
+            raise UnknownName(name, tuple(self._by_name))
+        return route.url(params)
