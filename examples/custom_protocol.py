@@ -41,8 +41,8 @@ async def news(ws: MyProtocol) -> None:
 
 
 async def main() -> None:
-    # The same with websockets' own function:
-    #   websockets.serve(router, …, create_connection=router.connection_class(MyProtocol))
+    # With websockets' own function, that is websockets.serve(router, …,
+    # create_connection=router.connection_class(MyProtocol)).
     await router.run("localhost", 8765, create_connection=MyProtocol)
 
 

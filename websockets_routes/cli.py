@@ -54,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_router(run)
     listen = run.add_argument_group("where to listen")
     listen.add_argument("--host", default="localhost", help="interface")
-    listen.add_argument("--port", type=int, default=8765, help="port")
+    listen.add_argument("--port", type=_port, default=8765, help="port")
     listen.add_argument("--unix", metavar="PATH", help="Unix socket instead of a port")
     listen.add_argument("--ssl-certfile", metavar="FILE", help="certificate, for TLS")
     listen.add_argument("--ssl-keyfile", metavar="FILE", help="its key")
@@ -119,6 +119,15 @@ def _add_router(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _port(text: str) -> int:
+    # uvloop would take any other number modulo 65,536.
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(
+            f"a port is a number up to 65535, not {text!r}"
+        )
+    return int(text)
+
+
 def _or_none(kind: Callable[[str], Any]) -> Callable[[str], Any]:
     def convert(text: str) -> Any:
         return None if text.lower() == "none" else kind(text)
@@ -159,7 +168,7 @@ def _run(options: argparse.Namespace) -> int:
     try:
         with asyncio.Runner(loop_factory=loop_factory) as runner:
             runner.run(router.run(**arguments))
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         raise _CommandError(f"cannot listen on {where}: {error}") from error
     return 0
 

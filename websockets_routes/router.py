@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
 
 import websockets.asyncio.server
-from websockets import Headers, Request, Response
+from websockets import ConnectionClosed, Headers, Request, Response, State
 from websockets.asyncio.server import Server, ServerConnection
 
 from .endpoint import endpoint_name
@@ -186,7 +186,13 @@ class Router:
         admitted = await self.handshake.admit_open(ws, path)
         if admitted is not None:
             handler, routed = admitted
-            await handler.handle(ws, routed)
+            try:
+                await handler.handle(ws, routed)
+            except ConnectionClosed:
+                # A peer that goes away is no failure of the handler. Anybody
+                # else's connection, of which the handler is a client, may be.
+                if ws.state is not State.CLOSED:
+                    raise
 
     __call__ = handle
 

@@ -8,7 +8,6 @@ their time is over.
 from __future__ import annotations
 
 import asyncio
-import logging
 import signal
 import weakref
 from collections.abc import Callable, Iterator
@@ -19,8 +18,11 @@ from websockets.asyncio.server import Server, ServerConnection
 
 __all__ = ["Runner"]
 
-# What handlers get, in seconds, to end after their connections were aborted.
-_LAST_WORDS = 0.5
+# The part of close_timeout that is for closing in peace. The rest is for handlers
+# to end after their connections were aborted.
+_IN_PEACE = 0.9
+# What they get, in seconds, where close_timeout is None.
+_LAST_WORDS = 1.0
 
 
 class Runner:
@@ -66,33 +68,36 @@ class Runner:
         """
         with _signals(self.stop):
             await server
-            started()
             try:
+                started()
                 await self._stopping.wait()
             finally:
                 await self._close(server)
 
     async def _close(self, server: Server) -> None:
+        in_peace, last_words = None, _LAST_WORDS
+        if self._close_timeout is not None:
+            in_peace = self._close_timeout * _IN_PEACE
+            last_words = self._close_timeout - in_peace
         server.close()
         closed = asyncio.create_task(server.wait_closed())
         aborting = asyncio.create_task(self._aborting.wait())
         try:
             await asyncio.wait(
                 {closed, aborting},
-                timeout=self._close_timeout,
+                timeout=in_peace,
                 return_when=asyncio.FIRST_COMPLETED,
             )
             if not closed.done():
-                self._abort(server.logger)
-                await asyncio.wait({closed}, timeout=_LAST_WORDS)
+                server.logger.warning("closing takes too long; aborting what is left")
+                for connection in list(self._connections):
+                    # There is none before a TLS handshake is over.
+                    if hasattr(connection, "transport"):
+                        connection.transport.abort()
+                await asyncio.wait({closed}, timeout=last_words)
         finally:
             aborting.cancel()
             closed.cancel()
-
-    def _abort(self, logger: logging.Logger | logging.LoggerAdapter[Any]) -> None:
-        logger.warning("closing took too long; aborting what is left")
-        for connection in list(self._connections):
-            connection.transport.abort()
 
 
 @contextmanager

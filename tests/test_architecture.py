@@ -1,0 +1,145 @@
+"""The house is kept: imports go down, public names are exact, modules stay small."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import websockets_routes
+
+PACKAGE = Path(websockets_routes.__file__).parent
+
+# From the top of the house down: a module imports from the lines below its own.
+ORDER = (
+    "__main__",
+    "cli",
+    "loading",
+    "__init__",
+    "router",
+    "runner",
+    "handshake",
+    "protocol",
+    "refusal",
+    "table",
+    "route",
+    "endpoint",
+    "path",
+    "tree",
+    "template",
+    "pattern",
+    "grammar",
+    "target",
+    "exceptions",
+)
+
+# What may look up, for the annotations of public attributes and nothing else.
+ANNOTATIONS = {("path", "route"), ("protocol", "router")}
+
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+
+
+def imports(path: Path) -> tuple[set[str], set[str]]:
+    """List the modules of the package that a module imports, and for types only."""
+    tree = ast.parse(path.read_text())
+    typed = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    real: set[str] = set()
+    for_types: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            (for_types if id(node) in typed else real).add(node.module or "__init__")
+    return real, for_types
+
+
+def third_party(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            found.add((node.module or "").partition(".")[0])
+    return found - set(sys.stdlib_module_names)
+
+
+def test_every_module_has_its_place() -> None:
+    assert sorted(ORDER) == sorted(map(module_name, MODULES))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_name)
+def test_imports_go_down_the_house(path: Path) -> None:
+    name = module_name(path)
+    real, for_types = imports(path)
+    below = set(ORDER[ORDER.index(name) + 1 :])
+    assert real <= below
+    assert {(name, other) for other in for_types - below} <= ANNOTATIONS
+
+
+def test_only_the_command_and_the_package_import_the_router() -> None:
+    importers = {module_name(path) for path in MODULES if "router" in imports(path)[0]}
+    assert importers == {"__init__", "loading"}
+
+
+def test_only_pattern_imports_routes() -> None:
+    importers = {module_name(path) for path in MODULES if "routes" in third_party(path)}
+    assert importers == {"pattern"}
+
+
+def test_importing_the_package_imports_nothing_optional() -> None:
+    code = "import sys, websockets_routes; print(*sys.modules)"
+    output = subprocess.check_output([sys.executable, "-c", code], text=True)
+    assert not {"uvloop", "h11", "redis", "nats", "argparse"} & set(output.split())
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in MODULES if path.stem != "__main__"], ids=module_name
+)
+def test_all_names_what_is_public_and_used_elsewhere(path: Path) -> None:
+    module = importlib.import_module(f"websockets_routes.{module_name(path)}")
+    assert module.__all__ == sorted(module.__all__, key=sort_key)
+    for name in module.__all__:
+        assert hasattr(module, name)
+    if path.stem != "__init__":
+        defined = {
+            node.name
+            for node in ast.parse(path.read_text()).body
+            if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+            and not node.name.startswith("_")
+        }
+        assert defined <= set(module.__all__)
+
+
+def sort_key(name: str) -> tuple[int, str]:
+    """Sort as ruff does: constants, then classes, then the rest."""
+    kind = 0 if name.isupper() else 1 if name[0].isupper() else 2
+    return kind, name
+
+
+def test_the_package_exports_every_error() -> None:
+    from websockets_routes import exceptions
+
+    assert set(exceptions.__all__) <= set(websockets_routes.__all__)
+    for name in exceptions.__all__:
+        assert issubclass(getattr(exceptions, name), websockets_routes.RoutesError)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_name)
+def test_a_module_holds_one_thing(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= 400
+
+
+def test_the_version_is_told_once() -> None:
+    text = (PACKAGE.parent / "pyproject.toml").read_text()
+    assert f'version = "{websockets_routes.__version__}"' in text

@@ -1,0 +1,281 @@
+"""The command: what it prints, what it serves, how it ends."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import signal
+import socket
+import ssl
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import trustme
+from websockets import Origin
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect, unix_connect
+
+from tests.processes import TIMEOUT, serving
+from websockets_routes.cli import main
+
+MODULE = """\
+from websockets_routes import Router
+
+router = Router()
+loops = []
+
+@router.route("/{rest:.*}", name="rest")
+async def rest(ws, path):
+    import asyncio
+    loops.append(type(asyncio.get_running_loop()).__module__)
+    await ws.send(path.params["rest"])
+
+@router.route("/echo")
+async def echo(ws):
+    async for message in ws:
+        await ws.send(message)
+"""
+
+
+@pytest.fixture(autouse=True)
+def served_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    Path("served.py").write_text(MODULE)
+    yield
+    sys.modules.pop("served", None)
+
+
+@pytest.fixture(autouse=True)
+def log_levels() -> Iterator[None]:
+    root = logging.getLogger()
+    level = root.level
+    yield
+    root.setLevel(level)
+
+
+class Listening(logging.Handler):
+    """Tells where the server under test listens, once it does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.where: queue.Queue[str] = queue.Queue()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if text.startswith("server listening on "):
+            self.where.put(text.removeprefix("server listening on "))
+
+
+@pytest.fixture
+def listening() -> Iterator[Listening]:
+    logger = logging.getLogger("websockets.server")
+    handler = Listening()
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    yield handler
+    logger.removeHandler(handler)
+    logger.setLevel(level)
+
+
+def run_while(
+    listening: Listening, arguments: list[str], client: Callable[[str], None]
+) -> int:
+    """Run the command here while a client runs in a thread, which then ends it."""
+    failures: list[BaseException] = []
+
+    def use() -> None:
+        try:
+            client(listening.where.get(timeout=TIMEOUT))
+        except BaseException as error:  # it is raised in the test
+            failures.append(error)
+        finally:
+            signal.raise_signal(signal.SIGTERM)
+
+    thread = threading.Thread(target=use)
+    thread.start()
+    code = main(["run", "served:router", *arguments])
+    thread.join(TIMEOUT)
+    if failures:
+        raise failures[0]
+    return code
+
+
+@pytest.mark.parametrize(
+    ("loop", "expected"),
+    [("asyncio", "asyncio.unix_events"), ("uvloop", "uvloop"), ("auto", "uvloop")],
+)
+def test_run_serves_on_the_chosen_loop(
+    listening: Listening, loop: str, expected: str
+) -> None:
+    def client(where: str) -> None:
+        with connect(f"ws://{where}/some/thing") as ws:
+            assert ws.recv(timeout=TIMEOUT) == "some/thing"
+
+    assert run_while(listening, ["--port", "0", "--loop", loop], client) == 0
+    assert sys.modules["served"].loops == [expected]
+
+
+def test_run_passes_its_options_to_websockets(listening: Listening) -> None:
+    options = ["--max-size", "10", "--compression", "none", "--origin", "http://here"]
+    options += ["--ping-interval", "none", "--host", "127.0.0.1", "--port", "0"]
+
+    def client(where: str) -> None:
+        with pytest.raises(InvalidStatus):
+            connect(f"ws://{where}/echo")
+        with connect(f"ws://{where}/echo", origin=Origin("http://here")) as ws:
+            assert ws.response is not None
+            assert "Sec-WebSocket-Extensions" not in ws.response.headers
+            ws.send("x" * 11)
+            ws.close()
+            assert ws.protocol.close_rcvd is not None
+            assert ws.protocol.close_rcvd.code == 1009
+
+    assert run_while(listening, options, client) == 0
+
+
+def test_run_serves_on_a_unix_socket(listening: Listening) -> None:
+    def client(where: str) -> None:
+        with unix_connect(where, "ws://localhost/echo") as ws:
+            ws.send("hi")
+            assert ws.recv(timeout=TIMEOUT) == "hi"
+
+    assert run_while(listening, ["--unix", "served.sock"], client) == 0
+
+
+def test_run_serves_tls(listening: Listening) -> None:
+    authority = trustme.CA()
+    certificate = authority.issue_cert("localhost")
+    certificate.private_key_and_cert_chain_pem.write_to_path("both.pem")
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+
+    def client(where: str) -> None:
+        port = where.rpartition(":")[2]
+        with connect(f"wss://localhost:{port}/echo", ssl=context) as ws:
+            ws.send("hi")
+            assert ws.recv(timeout=TIMEOUT) == "hi"
+
+    options = ["--ssl-certfile", "both.pem", "--host", "127.0.0.1", "--port", "0"]
+    assert run_while(listening, options, client) == 0
+
+
+def one_line(capsys: pytest.CaptureFixture[str]) -> str:
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("websockets-routes: ")
+    assert captured.err.count("\n") == 1
+    return captured.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["run", "nowhere:router"], "no module 'nowhere'"),
+        (["run", "served:nothing"], "no attribute 'nothing'"),
+        (["routes", "served:loops"], "is no router"),
+        (["run", "served:router", "--ssl-certfile", "none.pem"], "none.pem"),
+        (["run", "served:router", "--ssl-certfile", "served.py"], "served.py"),
+        (["run", "served:router", "--ssl-keyfile", "key.pem"], "--ssl-certfile"),
+        (["run", "served:router", "--unix", "none/x.sock"], "cannot listen on"),
+        (["routes", "served:router", "--match", "echo"], "begin with a slash"),
+    ],
+)
+def test_what_goes_wrong_is_told_in_one_line(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], problem: str
+) -> None:
+    assert main(arguments) == 1
+    assert problem in one_line(capsys)
+
+
+def test_a_port_in_use_is_told_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        arguments = ["run", "served:router", "--host", "127.0.0.1", "--port", str(port)]
+        assert main(arguments) == 1
+    assert f"cannot listen on 127.0.0.1:{port}" in one_line(capsys)
+
+
+def test_a_missing_uvloop_is_told_in_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # How Python is told that a module cannot be imported, installed or not.
+    monkeypatch.setitem(sys.modules, "uvloop", None)
+    assert main(["run", "served:router", "--loop", "uvloop"]) == 1
+    assert "pip install 'websockets-routes[uvloop]'" in one_line(capsys)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["run"], "required: MODULE:ROUTER"),
+        (["run", "served:router", "--max-size", "much"], "invalid int value: 'much'"),
+        (["run", "served:router", "--port", "99999"], "a port is a number"),
+        (["run", "served:router", "--port", "x"], "a port is a number"),
+    ],
+)
+def test_wrong_usage_exits_with_2(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], problem: str
+) -> None:
+    with pytest.raises(SystemExit) as exited:
+        main(arguments)
+    assert exited.value.code == 2
+    assert problem in capsys.readouterr().err
+
+
+def test_routes_prints_the_table_in_the_order_tried(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["routes", "served:router"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "TEMPLATE    NAME  ENDPOINT",
+        "/echo             served:echo",
+        "/{rest:.*}  rest  served:rest",
+    ]
+
+
+def test_routes_prints_what_a_path_meets(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["routes", "served:router", "--match", "/a/b?c"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "template        /{rest:.*}",
+        "name            rest",
+        "endpoint        served:rest",
+        "params['rest']  'a/b'",
+    ]
+    assert main(["routes", "served:router", "--match", "/echo"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "template  /echo",
+        "endpoint  served:echo",
+    ]
+
+
+def test_routes_exits_with_1_when_a_path_meets_nothing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Path("served.py").write_text("from websockets_routes import Router\nr = Router()")
+    assert main(["routes", "served:r", "--match", "/a"]) == 1
+    assert capsys.readouterr().out == "/a matches nothing\n"
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_process_of_its_own_ends_gracefully(
+    tmp_path: Path, loop: str, number: int
+) -> None:
+    arguments = ["-m", "websockets_routes", "run", "served:router", "--port", "0"]
+    with (
+        serving([*arguments, "--loop", loop], tmp_path) as server,
+        connect(f"ws://localhost:{server.port}/echo") as ws,
+    ):
+        ws.send("hi")
+        assert ws.recv(timeout=TIMEOUT) == "hi"
+        server.process.send_signal(number)
+        with pytest.raises(Exception, match="1001"):
+            ws.recv(timeout=TIMEOUT)
+        assert server.stop() == 0
+    assert "route /echo -> served:echo" in server.log
+    assert "Traceback" not in server.log

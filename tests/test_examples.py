@@ -1,0 +1,84 @@
+"""Each example is started as its reader would start it, and talked to."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import websocket
+from websockets.exceptions import ConnectionClosedOK, InvalidStatus
+from websockets.sync.client import connect
+
+from tests.processes import ROOT, TIMEOUT, ServerProcess, serving
+
+# An example listens on the port that it names; here it has to take a free one.
+ON_A_FREE_PORT = (
+    "import runpy, sys, websockets.asyncio.server as server; serve = server.serve; "
+    "server.serve = lambda handler, host, port, **rest: "
+    "serve(handler, '127.0.0.1', 0, **rest); "
+    "runpy.run_path(sys.argv[1], run_name='__main__')"
+)
+
+
+@contextmanager
+def example(name: str) -> Iterator[ServerProcess]:
+    with serving(["-c", ON_A_FREE_PORT, f"examples/{name}.py"]) as server:
+        yield server
+
+
+def test_every_example_is_tested() -> None:
+    names = {path.stem for path in (ROOT / "examples").glob("*.py")}
+    assert names == {"custom_protocol", "echo", "thing"}
+
+
+def test_echo() -> None:
+    with example("echo") as server:
+        with connect(f"ws://127.0.0.1:{server.port}/echo") as ws:
+            ws.send("hi")
+            assert ws.recv(timeout=TIMEOUT) == "hi"
+        with connect(f"ws://127.0.0.1:{server.port}/hello/K%C3%A4the") as ws:
+            assert ws.recv(timeout=TIMEOUT) == "Hello Käthe!"
+
+
+def test_thing_answers_a_client_of_another_library() -> None:
+    with example("thing") as server:
+        base = f"ws://127.0.0.1:{server.port}"
+        ws = websocket.create_connection(f"{base}/thing/2", timeout=TIMEOUT)
+        assert [ws.recv(), ws.recv(), ws.recv()] == ["/thing/2", "2", "a book"]
+        ws.close()
+        ws = websocket.create_connection(f"{base}/thing/", timeout=TIMEOUT)
+        assert [ws.recv() for _ in range(4)] == ["/thing/", "1", "2", "3"]
+        ws.close()
+        with pytest.raises(websocket.WebSocketBadStatusException) as refused:
+            websocket.create_connection(f"{base}/thing/9", timeout=TIMEOUT)
+        assert refused.value.status_code == 404
+        assert refused.value.resp_body == b"thing '9' not found\n"
+        with pytest.raises(websocket.WebSocketBadStatusException, match="404"):
+            websocket.create_connection(f"{base}/things", timeout=TIMEOUT)
+
+
+def test_custom_protocol() -> None:
+    with example("custom_protocol") as server:
+        base = f"ws://127.0.0.1:{server.port}"
+        with connect(f"{base}/news?token=secret") as ws:
+            assert json.loads(ws.recv(timeout=TIMEOUT)) == {
+                "event": "headline",
+                "text": "the bell rang",
+                "path": "/news",
+            }
+            with pytest.raises(ConnectionClosedOK):
+                ws.recv(timeout=TIMEOUT)
+        for path in ("/news", "/news?token=guess", "/nothing"):
+            with pytest.raises(InvalidStatus) as refused:
+                connect(f"{base}{path}")
+            assert refused.value.response.status_code == 401
+        with pytest.raises(InvalidStatus) as refused:
+            connect(f"{base}/nothing?token=secret")
+        assert refused.value.response.status_code == 404
+        plain = http.client.HTTPConnection("127.0.0.1", server.port, timeout=TIMEOUT)
+        plain.request("GET", "/healthz")
+        assert plain.getresponse().read() == b"ok\n"
+        plain.close()
