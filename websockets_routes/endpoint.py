@@ -9,10 +9,13 @@ from typing import Any, Protocol
 from websockets import Headers
 from websockets.asyncio.server import ServerConnection
 
+from .arity import implicit_arguments, takes
+from .dispatcher import Dispatcher
+from .events import Events, callback_events, check_event_class, instance_events
 from .exceptions import EndpointError
 from .path import RoutedPath
 
-__all__ = ["Endpoint", "Handler", "endpoint_name", "positional_arity"]
+__all__ = ["Endpoint", "Handler", "endpoint_name"]
 
 
 class Handler(Protocol):
@@ -26,84 +29,109 @@ class Handler(Protocol):
 
 
 class Endpoint:
-    """A function or a class that handles connections, checked when declared.
+    """What handles connections, checked when declared.
 
     Args:
-        target: An ``async def handler(ws, path)`` or ``handler(ws)``, or a class
-            with such a ``handle`` method and maybe ``process_request(path, headers)``.
+        target: An ``async def handler(ws, path)`` or ``handler(ws)``, a class with
+            such a ``handle`` method, or an event class; classes may have a
+            ``process_request(path, headers)``.
+        callback: Whether it is a function ``f(ws, opcode, payload)`` instead.
+
+    Attributes:
+        target: The same.
+        name: What it is called in logs and tables: ``module:name``.
+        open: Makes what serves one connection.
 
     Raises:
         EndpointError: If it is none of them.
     """
 
-    def __init__(self, target: Any) -> None:
+    open: Callable[[], Handler]
+
+    def __init__(self, target: Any, *, callback: bool = False) -> None:
         self.target = target
         self.name = endpoint_name(target)
-        #: Makes what serves one connection.
-        self.open: Callable[[], Handler]
-        if inspect.isclass(target):
-            self._check_class(target)
-            cls: Any = target
-            takes_path = self._check_handler(
-                cls.handle, "handle", _implicit_arguments(cls, "handle")
-            )
-            hooked = hasattr(target, "process_request")
-            if hooked:
-                self._check_hook(target)
-            self.open = lambda: _ClassHandler(target(), takes_path, hooked)
+        if not callable(target):
+            raise EndpointError(self.name, "it must be a function or a class")
+        if callback:
+            self.open = self._callback()
+        elif inspect.isclass(target):
+            self._check_class()
+            if check_event_class(target, self.name):
+                self.open = self._event_class()
+            else:
+                self.open = self._handler_class()
         else:
-            if not callable(target):
-                raise EndpointError(self.name, "it must be a function or a class")
-            takes_path = self._check_handler(target, "it", 0)
-            handler = _FunctionHandler(target, takes_path)
-            self.open = lambda: handler
+            self.open = self._function()
 
     def __repr__(self) -> str:
         return f"Endpoint({self.name})"
 
-    def _check_class(self, target: type) -> None:
+    def _error(self, problem: str) -> EndpointError:
+        return EndpointError(self.name, problem)
+
+    def _function(self) -> Callable[[], Handler]:
+        handler = _Function(self.target, self._takes_path(self.target, "it", 0))
+        return lambda: handler
+
+    def _callback(self) -> Callable[[], Handler]:
+        if inspect.isclass(self.target) or not takes(self.target, 3):
+            raise self._error("it must be a function that takes (ws, opcode, payload)")
+        if _yields(self.target):
+            raise self._error("it must not yield")
+        handler = _Callback(callback_events(self.target))
+        return lambda: handler
+
+    def _handler_class(self) -> Callable[[], Handler]:
+        target = self.target
         if not callable(getattr(target, "handle", None)):
-            raise EndpointError(
-                self.name, "the class needs a method, async def handle(self, ws, path)"
+            raise self._error(
+                "the class needs async def handle(self, ws, path), or an event "
+                "such as on_message(self, ws, message, opcode)"
             )
+        implicit = implicit_arguments(target, "handle")
+        takes_path = self._takes_path(target.handle, "handle", implicit)
+        hooked = hasattr(target, "process_request")
+        return lambda: _Instance(target(), hooked, takes_path)
+
+    def _event_class(self) -> Callable[[], Handler]:
+        target = self.target
+        hooked = hasattr(target, "process_request")
+        return lambda: _EventInstance(target(), hooked)
+
+    def _check_class(self) -> None:
+        target = self.target
         try:
             inspect.signature(target).bind()
         except ValueError:  # written in C: it does not tell
             pass
         except TypeError:
-            raise EndpointError(
-                self.name, "the class is made without arguments, once a connection"
+            raise self._error(
+                "the class is made without arguments, once a connection"
             ) from None
-
-    def _check_handler(
-        self, function: Callable[..., Any], what: str, implicit: int
-    ) -> bool:
-        """Check a handler; tell whether it takes the path."""
-        if _is_no_coroutine(function):
-            raise EndpointError(self.name, f"{what} must be an async def")
-        arity = positional_arity(function, implicit)
-        if arity is None:
-            return True
-        least, most = arity
-        if least <= 2 <= most:
-            return True
-        if least <= 1 <= most:
-            return False
-        raise EndpointError(
-            self.name, f"{what} must take (ws, path) or (ws), and nothing else"
-        )
-
-    def _check_hook(self, target: Any) -> None:
-        hook = target.process_request
-        implicit = _implicit_arguments(target, "process_request")
-        arity = positional_arity(hook, implicit) if callable(hook) else (1, 0)
-        if arity is not None and not arity[0] <= 2 <= arity[1]:
-            raise EndpointError(
-                self.name, "process_request must be a method that takes (path, headers)"
+        hook = getattr(target, "process_request", None)
+        if hook is not None and not (
+            callable(hook)
+            and takes(hook, 2, implicit_arguments(target, "process_request"))
+        ):
+            raise self._error(
+                "process_request must be a method that takes (path, headers)"
             )
 
+    def _takes_path(
+        self, function: Callable[..., Any], what: str, implicit: int
+    ) -> bool:
+        """Check a coroutine handler; tell whether it takes the path."""
+        if _is_no_coroutine(function):
+            raise self._error(f"{what} must be an async def")
+        if takes(function, 2, implicit):
+            return True
+        if takes(function, 1, implicit):
+            return False
+        raise self._error(f"{what} must take (ws, path) or (ws), and nothing else")
 
-class _FunctionHandler:
+
+class _Function:
     def __init__(self, function: Callable[..., Awaitable[None]], takes_path: bool):
         self.function = function
         self.takes_path = takes_path
@@ -115,13 +143,24 @@ class _FunctionHandler:
         await (self.function(ws, path) if self.takes_path else self.function(ws))
 
 
-class _ClassHandler:
+class _Callback:
+    def __init__(self, events: Events):
+        self.events = events
+
+    def process_request(self, path: RoutedPath, headers: Headers) -> None:
+        return None
+
+    async def handle(self, ws: ServerConnection, path: RoutedPath) -> None:
+        await Dispatcher(ws, self.events).run()
+
+
+class _Instance:
     __slots__ = ("hooked", "instance", "takes_path")
 
-    def __init__(self, instance: Any, takes_path: bool, hooked: bool):
+    def __init__(self, instance: Any, hooked: bool, takes_path: bool):
         self.instance = instance
-        self.takes_path = takes_path
         self.hooked = hooked
+        self.takes_path = takes_path
 
     def process_request(self, path: RoutedPath, headers: Headers) -> Any:
         return self.instance.process_request(path, headers) if self.hooked else None
@@ -129,6 +168,20 @@ class _ClassHandler:
     async def handle(self, ws: ServerConnection, path: RoutedPath) -> None:
         instance = self.instance
         await (instance.handle(ws, path) if self.takes_path else instance.handle(ws))
+
+
+class _EventInstance:
+    __slots__ = ("hooked", "instance")
+
+    def __init__(self, instance: Any, hooked: bool):
+        self.instance = instance
+        self.hooked = hooked
+
+    def process_request(self, path: RoutedPath, headers: Headers) -> Any:
+        return self.instance.process_request(path, headers) if self.hooked else None
+
+    async def handle(self, ws: ServerConnection, path: RoutedPath) -> None:
+        await Dispatcher(ws, instance_events(self.instance)).run()
 
 
 def endpoint_name(target: object) -> str:
@@ -142,46 +195,15 @@ def endpoint_name(target: object) -> str:
     return f"{unwrapped.__module__}:{name}"
 
 
-def positional_arity(
-    function: Callable[..., Any], implicit: int = 0
-) -> tuple[int, float] | None:
-    """Count the positional arguments that a callable needs and takes.
-
-    Args:
-        implicit: How many of them are not the caller's to give, like ``self``.
-
-    Returns:
-        The least and the most; None if the callable does not tell. A callable
-        that needs keyword arguments takes fewer than it needs: nothing fits it.
-    """
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except ValueError:  # a callable written in C
-        return None
-    least, most = 0, 0.0
-    for parameter in parameters:
-        if parameter.kind is parameter.VAR_POSITIONAL:
-            most = float("inf")
-        elif parameter.kind is parameter.KEYWORD_ONLY:
-            if parameter.default is parameter.empty:
-                return (1, 0)
-        elif parameter.kind is not parameter.VAR_KEYWORD:
-            most += 1
-            least += parameter.default is parameter.empty
-    return max(0, least - implicit), most - implicit
-
-
-def _implicit_arguments(target: type, method: str) -> int:
-    """Count the arguments, ``self`` or none, that a method gets by being one."""
-    static = inspect.getattr_static(target, method)
-    return 0 if isinstance(static, staticmethod | classmethod) else 1
+def _yields(function: Callable[..., Any]) -> bool:
+    return inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function)
 
 
 def _is_no_coroutine(function: Callable[..., Any]) -> bool:
     """Tell whether a callable certainly returns no awaitable."""
     if inspect.iscoroutinefunction(function):
         return False
-    if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
-        return True
     # A plain function may wrap a coroutine function, and says so if it wraps well.
-    return inspect.isfunction(function) and not hasattr(function, "__wrapped__")
+    return _yields(function) or (
+        inspect.isfunction(function) and not hasattr(function, "__wrapped__")
+    )

@@ -9,12 +9,16 @@ from http import HTTPStatus
 from websockets import CloseCode
 
 __all__ = [
+    "BacklogFull",
     "BadRequest",
     "BuildError",
     "DuplicateName",
     "EndpointError",
+    "ExtensionError",
+    "InvalidJSON",
     "InvalidResponse",
     "LoadError",
+    "NotServing",
     "RoutesError",
     "TemplateError",
     "UnknownName",
@@ -144,6 +148,41 @@ class BadRequest(RoutesError):
 
 class InvalidResponse(RoutesError, TypeError):
     """A handshake hook returned something that is no response."""
+
+
+class InvalidJSON(RoutesError, ValueError):
+    """A message that should be JSON and is not; unhandled, it closes with 1007."""
+
+    status = HTTPStatus.BAD_REQUEST
+    close_code = CloseCode.INVALID_DATA
+
+
+class BacklogFull(RoutesError):
+    """A peer does not take what is sent to it; unhandled, it closes with 1013.
+
+    Attributes:
+        backlog: Bytes that wait to be sent.
+        limit: Bytes that may wait.
+    """
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    close_code = CloseCode.TRY_AGAIN_LATER
+
+    def __init__(self, backlog: int, limit: int) -> None:
+        super().__init__(backlog, limit)
+        self.backlog = backlog
+        self.limit = limit
+
+    def __str__(self) -> str:
+        return f"the peer is slow: {self.backlog} bytes wait, {self.limit} may"
+
+
+class ExtensionError(RoutesError, ValueError):
+    """An extension that cannot be added: its names clash, or it comes too late."""
+
+
+class NotServing(RoutesError, RuntimeError):
+    """Something was started on a connection or server that does not run (any more)."""
 
 
 class LoadError(RoutesError):

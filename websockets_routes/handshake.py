@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, cast
 from websockets import CloseCode, Request, Response
 from websockets.asyncio.server import ServerConnection
 
+from .closing import close_in_time
 from .endpoint import Handler
 from .exceptions import BadRequest
 from .path import RoutedPath
@@ -158,7 +159,7 @@ class Handshake:
             refusal = await self.admit(connection, request)
             if refusal is not None:
                 response, close_code = refusal
-                await connection.close(close_code, response.reason_phrase)
+                await close_in_time(connection, close_code, response.reason_phrase)
                 return None
             path = _with_path(connection).path
         handler: Handler = path.accepted.handler

@@ -6,25 +6,37 @@ What this module takes from ``websockets`` beyond its documentation, and
 - ``ServerConnection.handshake(process_request, …)``, called once a connection by
   its server, so that the route is known before any other hook runs;
 - ``ServerConnection.send_data()`` and ``protocol.handshake_exc``, to answer a
-  request that its parser drops without a word.
+  request that its parser drops without a word;
+- ``transport``, ``send_in_progress`` and ``protocol.data_to_send()``, to send
+  without awaiting;
+- ``connection_lost_waiter``, to end the tasks of a connection with it.
 """
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
 from functools import partial
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from websockets import Headers, ServerProtocol
+from websockets import ConnectionClosedError, Headers, ServerProtocol, State
 from websockets.asyncio.server import Server, ServerConnection
+from websockets.typing import Data, DataLike
 
+from .exceptions import BacklogFull, NotServing
+from .opcodes import OpCode
 from .path import RoutedPath
 from .refusal import text_response
+from .serializer import Serializer
+from .tasks import Tasks
 
 if TYPE_CHECKING:
     from .router import Router
 
 __all__ = ["Protocol"]
+
+T = TypeVar("T")
 
 
 class Protocol(ServerConnection):
@@ -46,7 +58,14 @@ class Protocol(ServerConnection):
     router: Router | None = None
     #: Whether a subclass overrides ``process_request``.
     has_hook = False
+    #: What reads and writes JSON; ``Router(json=…)`` chooses.
+    serializer = Serializer()
+    #: Bytes that may wait to be sent before ``send_nowait`` raises.
+    max_backlog = 2**20
     path: RoutedPath
+    # Made with the first of them.
+    _tasks: Tasks | None = None
+    _behind_fragments: list[tuple[DataLike, bool]] | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -85,6 +104,138 @@ class Protocol(ServerConnection):
         """
         return None
 
+    # Sending
+
+    async def send_message(self, message: DataLike, opcode: OpCode) -> None:
+        """Send a message with the opcode ``TEXT`` or ``BINARY``, whatever its type.
+
+        Args:
+            message: The message: str, or bytes that are UTF-8 for ``TEXT``.
+            opcode: Its opcode.
+
+        Raises:
+            ConnectionClosed: If the connection is closed.
+            ValueError: If the opcode is that of no message.
+        """
+        if opcode != OpCode.TEXT and opcode != OpCode.BINARY:
+            raise ValueError(f"a message is TEXT or BINARY, not {OpCode(opcode).name}")
+        await self.send(message, text=opcode == OpCode.TEXT)
+
+    def send_nowait(self, message: DataLike, *, text: bool | None = None) -> None:
+        """Send a message from a plain function, which cannot await.
+
+        It goes out in order with what was sent before. Nothing waits for a slow
+        peer: ``max_backlog`` bounds what may wait to be sent.
+
+        Args:
+            message: A str goes out as a text frame, bytes as a binary frame.
+            text: Force the one or the other, as in ``send``.
+
+        Raises:
+            BacklogFull: If too much waits to be sent. Nothing was sent; unhandled,
+                it closes the connection with 1013.
+            ConnectionClosed: If the connection is closed or closing.
+            TypeError: If the message is neither str nor bytes-like.
+        """
+        if isinstance(message, str):
+            is_text = text is not False
+            message = message.encode()
+        elif isinstance(message, bytes | bytearray | memoryview):
+            is_text = text is True
+        else:
+            raise TypeError(f"a message is str or bytes, not {type(message).__name__}")
+        protocol = self.protocol
+        transport = self.transport
+        if protocol.state is not State.OPEN or transport.is_closing():
+            raise ConnectionClosedError(
+                protocol.close_rcvd, protocol.close_sent, protocol.close_rcvd_then_sent
+            )
+        backlog = transport.get_write_buffer_size()
+        if backlog > self.max_backlog:
+            raise BacklogFull(backlog, self.max_backlog)
+        if self.send_in_progress is not None:
+            # Frames of another message must not stand between fragments.
+            self._send_behind_fragments(self.send_in_progress, message, is_text)
+            return
+        if is_text:
+            protocol.send_text(message)
+        else:
+            protocol.send_binary(message)
+        for data in protocol.data_to_send():
+            transport.write(data)
+
+    def _send_behind_fragments(
+        self, sent: asyncio.Future[None], message: DataLike, text: bool
+    ) -> None:
+        if self._behind_fragments is None:
+            self._behind_fragments = []
+            sent.add_done_callback(self._flush_behind_fragments)
+        waiting = sum(len(each) for each, _ in self._behind_fragments)
+        if waiting > self.max_backlog:
+            raise BacklogFull(waiting, self.max_backlog)
+        self._behind_fragments.append((message, text))
+
+    def _flush_behind_fragments(self, _: object) -> None:
+        behind, self._behind_fragments = self._behind_fragments or [], None
+        if self.protocol.state is State.OPEN:
+            for message, text in behind:
+                self.send_nowait(message, text=text)
+
+    async def send_json(self, value: Any) -> None:
+        """Send a value as JSON, in a text frame.
+
+        Raises:
+            ConnectionClosed: If the connection is closed.
+            TypeError: Or whatever else the JSON module raises for the value.
+        """
+        await self.send(self.serializer.dumps(value), text=True)
+
+    # Receiving
+
+    async def recv_json(self) -> Any:
+        """Receive a message that is JSON, text or binary.
+
+        Raises:
+            InvalidJSON: If it is not; unhandled, it closes with 1007.
+            ConnectionClosed: If the connection is closed.
+        """
+        return self.serializer.loads(await self.recv())
+
+    async def messages(self) -> AsyncIterator[tuple[OpCode, Data]]:
+        """Iterate over messages with their opcodes, ``TEXT`` or ``BINARY``."""
+        async for message in self:
+            yield OpCode.TEXT if isinstance(message, str) else OpCode.BINARY, message
+
+    # Tasks
+
+    def start_task(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Start a task that ends with the connection.
+
+        It is cancelled when the connection is lost or its handler has ended,
+        whichever comes first. If it fails, that is logged with the route; the
+        connection goes on.
+
+        Raises:
+            NotServing: If the connection has ended.
+        """
+        if self._tasks is None:
+            if self.connection_lost_waiter.done():
+                coroutine.close()
+                raise NotServing("the connection has ended; no task can be started")
+            tasks = self._tasks = Tasks("the connection", self._task_failed)
+            self.connection_lost_waiter.add_done_callback(lambda _: tasks.cancel())
+        return self._tasks.start(coroutine)
+
+    async def end_tasks(self) -> None:
+        """Cancel the tasks of the connection, and wait until they are done."""
+        if self._tasks is not None:
+            await self._tasks.end()
+
+    def _task_failed(self, error: BaseException) -> None:
+        self.logger.error("task of route %s failed", self.path.route, exc_info=error)
+
+    # What websockets calls
+
     async def handshake(
         self, process_request: Any = None, *args: Any, **kwargs: Any
     ) -> None:
@@ -93,6 +244,8 @@ class Protocol(ServerConnection):
                 self.router.handshake.process_request, hook=process_request
             )
         await super().handshake(process_request, *args, **kwargs)
+        if self.protocol.state is not State.OPEN:
+            await self.end_tasks()
 
     def send_data(self) -> None:
         if self.request is None and self.protocol.handshake_exc is not None:

@@ -9,7 +9,8 @@ from typing import Any
 
 from websockets import Headers
 
-from .endpoint import Endpoint, endpoint_name, positional_arity
+from .arity import takes
+from .endpoint import Endpoint, endpoint_name
 from .exceptions import BuildError, EndpointError
 from .path import RoutedPath
 from .target import parse_target
@@ -26,7 +27,7 @@ class Route:
 
     Attributes:
         template: The URL template, parsed; ``str(route)`` is its text.
-        endpoint: What it leads to.
+        endpoint: What it leads to; given as a function or class, it is made one.
         name: The name for ``url_for``, or None.
         condition: A plain function ``condition(path, headers)`` that may veto a
             match, or None.
@@ -39,7 +40,7 @@ class Route:
     def __init__(
         self,
         template: str,
-        endpoint: Callable[..., Any],
+        endpoint: Callable[..., Any] | Endpoint,
         *,
         name: str | None = None,
         requirements: Mapping[str, str] | None = None,
@@ -47,7 +48,9 @@ class Route:
         condition: Condition | None = None,
     ) -> None:
         self.template = Template(template, requirements, defaults)
-        self.endpoint = Endpoint(endpoint)
+        if not isinstance(endpoint, Endpoint):
+            endpoint = Endpoint(endpoint)
+        self.endpoint = endpoint
         self.name = name
         self.condition = condition
         if condition is not None:
@@ -97,6 +100,5 @@ def _check_condition(condition: Condition) -> None:
         raise EndpointError(
             name, "a condition is a plain function; to await, use process_request"
         )
-    arity = positional_arity(condition)
-    if arity is not None and not arity[0] <= 2 <= arity[1]:
+    if not takes(condition, 2):
         raise EndpointError(name, "a condition takes (path, headers)")

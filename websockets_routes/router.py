@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
+import json as json_module
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any, TypeVar, cast
 
 import websockets.asyncio.server
-from websockets import ConnectionClosed, Headers, Request, Response, State
+from websockets import Headers, Request, Response
 from websockets.asyncio.server import Server, ServerConnection
 
-from .endpoint import endpoint_name
-from .exceptions import EndpointError
+from .endpoint import Endpoint, endpoint_name
+from .exceptions import EndpointError, NotServing
+from .extensions import Extensions, Registrar
 from .handshake import Handshake, Hook, NotFound
+from .lifespan import RoutedServer, with_lifespan
 from .path import RoutedPath
 from .protocol import Protocol
+from .resource import Resource, declarations
 from .route import Condition, Route
 from .runner import Runner
+from .serializer import Serializer
+from .serving import serve_connection
 from .table import RouteTable
 
 __all__ = ["Router"]
@@ -24,6 +31,7 @@ __all__ = ["Router"]
 E = TypeVar("E", bound=Callable[..., Any])
 N = TypeVar("N", bound=NotFound)
 P = TypeVar("P", bound=Protocol)
+T = TypeVar("T")
 
 _CLOSE_TIMEOUT = 10  # the default of websockets.serve, in seconds
 
@@ -35,12 +43,19 @@ class Router:
     unmatched path in the handshake; where the connection opens first, it is
     closed with 4040, and no handler is called.
 
+    Args:
+        json: What ``send_json`` and ``recv_json`` use: an object with ``dumps`` and
+            ``loads``, like the standard library's ``json``, the default.
+
     Attributes:
         handshake: The steps that every connection takes.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, json: Any = json_module) -> None:
         self._table = RouteTable()
+        self._serializer = Serializer(json)
+        self._extensions = Extensions(Protocol)
+        self._servers: list[RoutedServer] = []
         self.handshake = Handshake(self._table)
 
     # Declaring
@@ -57,10 +72,18 @@ class Router:
         """Declare a route; decorates what handles its connections.
 
         The handler is an ``async def handler(ws, path)``, an ``async def
-        handler(ws)``, or a class: made without arguments for each connection, it
-        has such a ``handle`` method, and maybe a ``process_request(self, path,
-        headers)``, coroutine or not, that refuses the handshake by returning a
-        response.
+        handler(ws)``, or a class. A class is made without arguments for each
+        connection. It has such a ``handle`` method, or any of the events
+        ``on_open(ws)``, ``on_message(ws, message, opcode)`` or ``on_text(ws, text)``
+        and ``on_binary(ws, data)``, ``on_ping(ws, data)``, ``on_pong(ws, data)``,
+        ``on_drain(ws)`` and ``on_close(ws, code, reason)``, coroutines or not; and
+        maybe a ``process_request(self, path, headers)``, coroutine or not, that
+        refuses the handshake by returning a response.
+
+        Events come one at a time, in the order received; ``on_close`` comes last
+        and exactly once, whatever happens, if ``on_open`` was called. A plain
+        function is called at once, with no task and no queue between. A failing
+        event closes with 1011.
 
         A route may be declared while the router serves; the next handshake sees it.
 
@@ -91,10 +114,56 @@ class Router:
 
         return declare
 
+    def websocket(self, template: str, **options: Any) -> Callable[[E], E]:
+        """Declare a route; decorates a function that is called at each event.
+
+        The function, plain or a coroutine, is ``f(ws, opcode, payload)``. It is
+        called with ``OpCode.OPEN``, with ``TEXT`` and a str or ``BINARY`` and bytes
+        for each message, with ``PING`` and ``PONG`` and their bytes, and with
+        ``CLOSE``; the payload of ``OPEN`` and ``CLOSE`` is ``b""``. The promises are
+        those of event classes: see ``route``.
+
+        Args:
+            template: The URL template.
+            **options: See ``route``.
+        """
+
+        def declare(callback: E) -> E:
+            self.add_route(template, Endpoint(callback, callback=True), **options)
+            return callback
+
+        return declare
+
+    def register(
+        self,
+        routes: Resource | Iterable[tuple[str, str, Callable[..., Any]]],
+        prefix: str = "",
+    ) -> None:
+        """Declare the routes of a resource.
+
+        Args:
+            routes: A ``Resource``, or a list of ``(method, template, callback)`` as
+                its ``routes()`` gives, with ``"WEBSOCKET"`` for the method.
+            prefix: A template to put before theirs.
+
+        Raises:
+            TemplateError: If a template cannot work.
+            EndpointError: If it is no such list, or if a callback cannot work.
+        """
+        made = [
+            Route(
+                prefix + each.template,
+                Endpoint(callback, callback=True),
+                **each.options,
+            )
+            for each, callback in declarations(routes)
+        ]
+        self._table.add(*made)
+
     def add_route(
         self,
         template: str,
-        endpoint: Callable[..., Any],
+        endpoint: Callable[..., Any] | Endpoint,
         *,
         name: str | None = None,
         requirements: Mapping[str, str] | None = None,
@@ -116,6 +185,18 @@ class Router:
         )
         self._table.add(route)
         return route
+
+    def extend(self, extension: Callable[[Registrar], Any]) -> None:
+        """Add methods and attributes to the connections of this router.
+
+        Args:
+            extension: A function ``f(ws)``, called now: ``@ws.method`` adds a
+                method, ``ws.property(name, default)`` an attribute.
+
+        Raises:
+            ExtensionError: If a name is taken, or if the router served already.
+        """
+        self._extensions.add(extension)
 
     def not_found(self, function: N) -> N:
         """Decorate a function ``f(ws, path)`` that answers unmatched paths.
@@ -186,13 +267,7 @@ class Router:
         admitted = await self.handshake.admit_open(ws, path)
         if admitted is not None:
             handler, routed = admitted
-            try:
-                await handler.handle(ws, routed)
-            except ConnectionClosed:
-                # A peer that goes away is no failure of the handler. Anybody
-                # else's connection, of which the handler is a client, may be.
-                if ws.state is not State.CLOSED:
-                    raise
+            await serve_connection(handler, ws, routed)
 
     __call__ = handle
 
@@ -210,6 +285,10 @@ class Router:
 
         Returns:
             A subclass, for the ``create_connection`` of ``websockets.serve``.
+
+        Raises:
+            EndpointError: If the base is no ``Protocol``.
+            ExtensionError: If the base has a name that an extension adds.
         """
         if not (isinstance(base, type) and issubclass(base, Protocol)):
             raise EndpointError(
@@ -217,12 +296,28 @@ class Router:
                 "it must be a subclass of websockets_routes.Protocol",
             )
         attributes = {
+            **self._extensions.close(base),
             "router": self,
+            "serializer": self._serializer,
             "__doc__": base.__doc__,
             "__module__": base.__module__,
             "__qualname__": base.__qualname__,
         }
         return type(base.__name__, (base,), attributes)
+
+    def start_task(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Start a task that ends with the server, after its last handler returned.
+
+        If it fails, that is logged.
+
+        Raises:
+            NotServing: If no server that ``serve`` made for this router runs.
+        """
+        for server in self._servers:
+            if hasattr(server, "server") and server.is_serving():
+                return server.tasks.start(coroutine)
+        coroutine.close()
+        raise NotServing("no server of this router runs")
 
     def serve(
         self,
@@ -257,7 +352,7 @@ class Router:
                 stacklevel=2,
             )
             create_connection = create_connection or create_protocol
-        return websockets.asyncio.server.serve(
+        server = websockets.asyncio.server.serve(
             self.handle,
             host,
             port,
@@ -267,6 +362,9 @@ class Router:
             process_request=process_request,
             **kwargs,
         )
+        self._servers = [each for each in self._servers if each.close_task is None]
+        self._servers.append(with_lifespan(server))
+        return server
 
     def unix_serve(self, path: str | None = None, **kwargs: Any) -> Server:
         """Serve the routes on a Unix socket.

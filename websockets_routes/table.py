@@ -30,20 +30,23 @@ class RouteTable:
         self._tree: Tree[Route] = Tree()
         self._lock = threading.Lock()
 
-    def add(self, route: Route) -> None:
-        """Add a route; the next match sees it.
+    def add(self, *routes: Route) -> None:
+        """Add routes; the next match sees them.
 
         Raises:
-            DuplicateName: If another route has its name.
+            DuplicateName: If another route has the name of one; none is added then.
         """
         with self._lock:
-            if route.name is not None:
-                taken = self._by_name.get(route.name)
-                if taken is not None:
-                    raise DuplicateName(route.name, str(taken))
-                self._by_name[route.name] = route
-            self._routes.append(route)
-            self._tree.add(route.template, route)
+            named = dict(self._by_name)
+            for route in routes:
+                if route.name is not None:
+                    taken = named.setdefault(route.name, route)
+                    if taken is not route:
+                        raise DuplicateName(route.name, str(taken))
+            self._by_name = named
+            for route in routes:
+                self._routes.append(route)
+                self._tree.add(route.template, route)
 
     @property
     def routes(self) -> tuple[Route, ...]:

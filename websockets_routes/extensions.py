@@ -1,0 +1,124 @@
+"""Extensions: methods and attributes that every connection of a router gets."""
+
+from __future__ import annotations
+
+import dis
+from collections.abc import Callable
+from copy import deepcopy
+from types import FunctionType
+from typing import Any, TypeVar
+
+from .arity import takes
+from .exceptions import ExtensionError
+
+__all__ = ["Extensions", "Registrar"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Registrar:
+    """What an extension is given to add to: it stands for any connection."""
+
+    def __init__(self, add: Callable[[str, Any], None]) -> None:
+        self._add = add
+
+    def method(self, function: F) -> F:
+        """Decorate a function ``f(ws, …)``: it becomes a method of that name.
+
+        Raises:
+            ExtensionError: If the name is taken.
+        """
+        self._add(function.__name__, function)
+        return function
+
+    def property(self, name: str, default: Any = None) -> None:
+        """Add an attribute.
+
+        Args:
+            name: Its name.
+            default: Its value until it is set: a deep copy for each connection.
+
+        Raises:
+            ExtensionError: If the name is taken.
+        """
+        self._add(name, _Default(name, default))
+
+
+class _Default:
+    """Gives a connection its own copy of a default when it first asks for it."""
+
+    def __init__(self, name: str, default: Any) -> None:
+        self.name = name
+        self.default = default
+
+    def __get__(self, ws: object | None, owner: type) -> Any:
+        if ws is None:
+            return self
+        return vars(ws).setdefault(self.name, deepcopy(self.default))
+
+
+class Extensions:
+    """The extensions of a router.
+
+    Args:
+        base: The class of which no name may be taken.
+
+    Attributes:
+        attributes: What they add to a connection class, by name.
+    """
+
+    def __init__(self, base: type) -> None:
+        self._base = base
+        self._closed = False
+        self.attributes: dict[str, Any] = {}
+
+    def add(self, extension: Callable[[Registrar], Any]) -> None:
+        """Run an extension ``f(ws)`` and keep what it registers.
+
+        Raises:
+            ExtensionError: If a name is taken or no identifier, or if connections
+                were made already.
+        """
+        if self._closed:
+            raise ExtensionError("extensions must be registered before serving")
+        if not takes(extension, 1):
+            raise ExtensionError(f"{extension!r} must be a function f(ws)")
+        added: dict[str, Any] = {}
+
+        def add(name: str, value: Any) -> None:
+            if not name.isidentifier():
+                raise ExtensionError(f"{name!r} is no name for an attribute")
+            if name in self.attributes or name in added or name in names(self._base):
+                raise ExtensionError(f"a connection has an attribute {name!r} already")
+            added[name] = value
+
+        extension(Registrar(add))
+        self.attributes |= added
+
+    def close(self, base: type) -> dict[str, Any]:
+        """Take no more extensions; return what they add to a class.
+
+        Raises:
+            ExtensionError: If the class has one of their names itself.
+        """
+        self._closed = True
+        for name in self.attributes:
+            if name in names(base):
+                raise ExtensionError(
+                    f"{base.__qualname__} has an attribute {name!r} already"
+                )
+        return self.attributes
+
+
+def names(cls: type) -> set[str]:
+    """List the attributes of a class and those that its methods set on ``self``."""
+    found = set(dir(cls))
+    for each in cls.__mro__:
+        for function in vars(each).values():
+            if isinstance(function, FunctionType):
+                found |= {
+                    instruction.argval
+                    for instruction in dis.get_instructions(function)
+                    if instruction.opname == "STORE_ATTR"
+                }
+    return found

@@ -1,0 +1,42 @@
+"""Serving: runs the handler of a connection, and settles how the connection ends."""
+
+from __future__ import annotations
+
+from websockets import CloseCode, ConnectionClosed, State
+from websockets.asyncio.server import ServerConnection
+
+from .closing import close_in_time, close_reason
+from .endpoint import Handler
+from .exceptions import RoutesError
+from .path import RoutedPath
+from .protocol import Protocol
+
+__all__ = ["serve_connection"]
+
+
+async def serve_connection(
+    handler: Handler, ws: ServerConnection, path: RoutedPath
+) -> None:
+    """Run a handler until it has ended, and the tasks of its connection too.
+
+    A peer that goes away is no failure of the handler, nor is one that breaks a
+    rule for which an error of ours has a close code: the connection is closed
+    with it.
+
+    Raises:
+        Exception: Any other exception of the handler, for ``websockets`` to log.
+    """
+    try:
+        await handler.handle(ws, path)
+    except ConnectionClosed:
+        # It may also be from a connection of which the handler is a client.
+        if ws.state is not State.CLOSED:
+            raise
+    except RoutesError as error:
+        if error.close_code == CloseCode.INTERNAL_ERROR:
+            raise
+        ws.logger.info("closing a connection of route %s: %s", path.route, error)
+        await close_in_time(ws, error.close_code, close_reason(error))
+    finally:
+        if isinstance(ws, Protocol):
+            await ws.end_tasks()
