@@ -9,10 +9,11 @@ from typing import Any, Protocol
 from websockets import Headers
 from websockets.asyncio.server import ServerConnection
 
+from .arity import implicit_arguments, is_plain, takes
 from .exceptions import EndpointError
 from .path import RoutedPath
 
-__all__ = ["Endpoint", "Handler", "endpoint_name", "positional_arity"]
+__all__ = ["Endpoint", "Handler", "endpoint_name"]
 
 
 class Handler(Protocol):
@@ -32,75 +33,75 @@ class Endpoint:
         target: An ``async def handler(ws, path)`` or ``handler(ws)``, or a class
             with such a ``handle`` method and maybe ``process_request(path, headers)``.
 
+    Attributes:
+        target: The same.
+        name: What it is called in logs and tables: ``module:name``.
+        open: Makes what serves one connection.
+
     Raises:
         EndpointError: If it is none of them.
     """
 
+    open: Callable[[], Handler]
+
     def __init__(self, target: Any) -> None:
         self.target = target
         self.name = endpoint_name(target)
-        #: Makes what serves one connection.
-        self.open: Callable[[], Handler]
-        if inspect.isclass(target):
-            self._check_class(target)
-            cls: Any = target
-            takes_path = self._check_handler(
-                cls.handle, "handle", _implicit_arguments(cls, "handle")
-            )
-            hooked = hasattr(target, "process_request")
-            if hooked:
-                self._check_hook(target)
-            self.open = lambda: _ClassHandler(target(), takes_path, hooked)
-        else:
-            if not callable(target):
-                raise EndpointError(self.name, "it must be a function or a class")
-            takes_path = self._check_handler(target, "it", 0)
-            handler = _FunctionHandler(target, takes_path)
-            self.open = lambda: handler
+        if not callable(target):
+            raise self._error("it must be a function or a class")
+        self.open = self._class() if inspect.isclass(target) else self._function()
 
     def __repr__(self) -> str:
         return f"Endpoint({self.name})"
 
-    def _check_class(self, target: type) -> None:
+    def _error(self, problem: str) -> EndpointError:
+        return EndpointError(self.name, problem)
+
+    def _function(self) -> Callable[[], Handler]:
+        handler = _FunctionHandler(self.target, self._takes_path(self.target, "it", 0))
+        return lambda: handler
+
+    def _class(self) -> Callable[[], Handler]:
+        target = self.target
+        self._check_class()
         if not callable(getattr(target, "handle", None)):
-            raise EndpointError(
-                self.name, "the class needs a method, async def handle(self, ws, path)"
+            raise self._error(
+                "the class needs a method, async def handle(self, ws, path)"
             )
+        implicit = implicit_arguments(target, "handle")
+        takes_path = self._takes_path(target.handle, "handle", implicit)
+        hooked = hasattr(target, "process_request")
+        return lambda: _ClassHandler(target(), takes_path, hooked)
+
+    def _check_class(self) -> None:
+        target = self.target
         try:
             inspect.signature(target).bind()
         except ValueError:  # written in C: it does not tell
             pass
         except TypeError:
-            raise EndpointError(
-                self.name, "the class is made without arguments, once a connection"
+            raise self._error(
+                "the class is made without arguments, once a connection"
             ) from None
+        if hasattr(target, "process_request"):
+            hook = target.process_request
+            implicit = implicit_arguments(target, "process_request")
+            if not callable(hook) or not takes(hook, 2, implicit):
+                raise self._error(
+                    "process_request must be a method that takes (path, headers)"
+                )
 
-    def _check_handler(
+    def _takes_path(
         self, function: Callable[..., Any], what: str, implicit: int
     ) -> bool:
-        """Check a handler; tell whether it takes the path."""
-        if _is_no_coroutine(function):
-            raise EndpointError(self.name, f"{what} must be an async def")
-        arity = positional_arity(function, implicit)
-        if arity is None:
+        """Check a coroutine handler; tell whether it takes the path."""
+        if is_plain(function):
+            raise self._error(f"{what} must be an async def")
+        if takes(function, 2, implicit):
             return True
-        least, most = arity
-        if least <= 2 <= most:
-            return True
-        if least <= 1 <= most:
+        if takes(function, 1, implicit):
             return False
-        raise EndpointError(
-            self.name, f"{what} must take (ws, path) or (ws), and nothing else"
-        )
-
-    def _check_hook(self, target: Any) -> None:
-        hook = target.process_request
-        implicit = _implicit_arguments(target, "process_request")
-        arity = positional_arity(hook, implicit) if callable(hook) else (1, 0)
-        if arity is not None and not arity[0] <= 2 <= arity[1]:
-            raise EndpointError(
-                self.name, "process_request must be a method that takes (path, headers)"
-            )
+        raise self._error(f"{what} must take (ws, path) or (ws), and nothing else")
 
 
 class _FunctionHandler:
@@ -140,48 +141,3 @@ def endpoint_name(target: object) -> str:
         unwrapped = type(unwrapped)
         name = unwrapped.__qualname__
     return f"{unwrapped.__module__}:{name}"
-
-
-def positional_arity(
-    function: Callable[..., Any], implicit: int = 0
-) -> tuple[int, float] | None:
-    """Count the positional arguments that a callable needs and takes.
-
-    Args:
-        implicit: How many of them are not the caller's to give, like ``self``.
-
-    Returns:
-        The least and the most; None if the callable does not tell. A callable
-        that needs keyword arguments takes fewer than it needs: nothing fits it.
-    """
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except ValueError:  # a callable written in C
-        return None
-    least, most = 0, 0.0
-    for parameter in parameters:
-        if parameter.kind is parameter.VAR_POSITIONAL:
-            most = float("inf")
-        elif parameter.kind is parameter.KEYWORD_ONLY:
-            if parameter.default is parameter.empty:
-                return (1, 0)
-        elif parameter.kind is not parameter.VAR_KEYWORD:
-            most += 1
-            least += parameter.default is parameter.empty
-    return max(0, least - implicit), most - implicit
-
-
-def _implicit_arguments(target: type, method: str) -> int:
-    """Count the arguments, ``self`` or none, that a method gets by being one."""
-    static = inspect.getattr_static(target, method)
-    return 0 if isinstance(static, staticmethod | classmethod) else 1
-
-
-def _is_no_coroutine(function: Callable[..., Any]) -> bool:
-    """Tell whether a callable certainly returns no awaitable."""
-    if inspect.iscoroutinefunction(function):
-        return False
-    if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
-        return True
-    # A plain function may wrap a coroutine function, and says so if it wraps well.
-    return inspect.isfunction(function) and not hasattr(function, "__wrapped__")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
 
 from websockets import Headers
 
-from .endpoint import Endpoint, endpoint_name, positional_arity
+from .arity import is_async, takes
+from .endpoint import Endpoint, endpoint_name
 from .exceptions import BuildError, EndpointError
 from .path import RoutedPath
 from .target import parse_target
@@ -93,10 +93,9 @@ def _check_condition(condition: Condition) -> None:
     name = endpoint_name(condition)
     if not callable(condition):
         raise EndpointError(name, "a condition must be a function")
-    if inspect.iscoroutinefunction(condition):
+    if is_async(condition):
         raise EndpointError(
             name, "a condition is a plain function; to await, use process_request"
         )
-    arity = positional_arity(condition)
-    if arity is not None and not arity[0] <= 2 <= arity[1]:
+    if not takes(condition, 2):
         raise EndpointError(name, "a condition takes (path, headers)")

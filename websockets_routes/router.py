@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, cast, overload
 
 import websockets.asyncio.server
 from websockets import ConnectionClosed, Headers, Request, Response, State
@@ -202,7 +202,13 @@ class Router:
         """Route a handshake: the ``process_request`` for ``websockets.serve``."""
         return await self.handshake.process_request(connection, request)
 
-    def connection_class(self, base: type[P] = Protocol) -> type[P]:  # type: ignore[assignment]
+    @overload
+    def connection_class(self) -> type[Protocol]: ...
+
+    @overload
+    def connection_class(self, base: type[P]) -> type[P]: ...
+
+    def connection_class(self, base: type[Protocol] = Protocol) -> type[Protocol]:
         """Bind a connection class to this router.
 
         Args:
@@ -257,6 +263,8 @@ class Router:
                 stacklevel=2,
             )
             create_connection = create_connection or create_protocol
+        if process_request == self.process_request:
+            process_request = None  # the connections do that themselves
         return websockets.asyncio.server.serve(
             self.handle,
             host,

@@ -1,0 +1,52 @@
+"""Closing a connection in time, whether or not its peer goes along."""
+
+from __future__ import annotations
+
+import asyncio
+
+from websockets import ConnectionClosed
+from websockets.asyncio.server import ServerConnection
+
+__all__ = ["close_in_time", "close_reason"]
+
+_MAX_REASON = (
+    123  # bytes; RFC 6455 section 5.5: a control frame has 125, 2 for the code
+)
+
+
+async def close_in_time(
+    ws: ServerConnection, code: int, reason: str = "", *, fail: bool = False
+) -> None:
+    """Close a connection, and wait until it is closed.
+
+    ``ws.close()`` itself may wait forever for a peer that does not read; here the
+    connection is aborted when ``close_timeout`` is over.
+
+    Args:
+        ws: The connection.
+        code: The close code.
+        reason: The close reason.
+        fail: Whether to _Fail the WebSocket Connection_ (RFC 6455 section 7.1.7),
+            which ignores whatever the peer still sends. ``ws.recv()`` does so, by
+            the same undocumented means, for a message that breaks the protocol.
+    """
+    try:
+        async with asyncio.timeout(ws.close_timeout):
+            if not fail:
+                await ws.close(code, reason)
+                return
+            async with ws.send_context():
+                ws.protocol.fail(code, reason)
+    except ConnectionClosed:
+        pass
+    except TimeoutError:
+        ws.transport.abort()
+        await ws.wait_closed()
+
+
+def close_reason(reason: str) -> str:
+    """Shorten a text so that it fits into a close frame."""
+    text = reason.encode(errors="replace")
+    if len(text) <= _MAX_REASON:
+        return text.decode()
+    return text[: _MAX_REASON - 3].decode(errors="ignore") + "…"
