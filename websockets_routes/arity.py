@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["implicit_arguments", "takes"]
+__all__ = ["implicit_arguments", "is_async", "is_plain", "takes", "yields"]
 
 
 def takes(function: Callable[..., Any], count: int, implicit: int = 0) -> bool:
@@ -38,4 +39,39 @@ def takes(function: Callable[..., Any], count: int, implicit: int = 0) -> bool:
 def implicit_arguments(target: type, method: str) -> int:
     """Count the arguments, ``self`` or none, that a method gets by being one."""
     static = inspect.getattr_static(target, method)
-    return 0 if isinstance(static, staticmethod | classmethod) else 1
+    if isinstance(static, staticmethod | classmethod):
+        return 0
+    # What is no function, a callable instance say, is not bound.
+    return 1 if hasattr(type(static), "__get__") else 0
+
+
+def is_async(function: Callable[..., Any]) -> bool:
+    """Tell whether what a callable returns has to be awaited or iterated over."""
+    called = _called(function)
+    return inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called)
+
+
+def yields(function: Callable[..., Any]) -> bool:
+    """Tell whether a callable is a generator, plain or asynchronous."""
+    called = _called(function)
+    return inspect.isasyncgenfunction(called) or inspect.isgeneratorfunction(called)
+
+
+def is_plain(function: Callable[..., Any]) -> bool:
+    """Tell whether what a callable returns certainly cannot be awaited."""
+    called = _called(function)
+    if inspect.iscoroutinefunction(called):
+        return False
+    # A plain function may wrap a coroutine function, and says so if it wraps well.
+    return yields(called) or (
+        inspect.isfunction(called) and not hasattr(called, "__wrapped__")
+    )
+
+
+def _called(function: Callable[..., Any]) -> Any:
+    """Find the function that runs when a callable is called."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    if inspect.isroutine(function) or inspect.isclass(function):
+        return function
+    return type(function).__call__

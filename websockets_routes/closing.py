@@ -44,9 +44,9 @@ async def close_in_time(
         await ws.wait_closed()
 
 
-def close_reason(error: Exception) -> str:
-    """Shorten what an error says so that it fits into a close frame."""
-    text = str(error).encode()
+def close_reason(reason: str) -> str:
+    """Shorten a text so that it fits into a close frame."""
+    text = reason.encode(errors="replace")
     if len(text) <= _MAX_REASON:
         return text.decode()
     return text[: _MAX_REASON - 3].decode(errors="ignore") + "…"

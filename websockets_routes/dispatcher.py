@@ -98,7 +98,7 @@ class Dispatcher:
             await self._work()
         except Exception as error:
             if isinstance(error, RoutesError):
-                await self._close_in_time(error.close_code, close_reason(error))
+                await self._close_in_time(error.close_code, close_reason(str(error)))
             else:
                 await self._close_in_time(CloseCode.INTERNAL_ERROR)
             raise

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from websockets import Headers
 from websockets.asyncio.server import ServerConnection
 
-from .arity import implicit_arguments, takes
+from .arity import implicit_arguments, is_plain, takes, yields
 from .dispatcher import Dispatcher
 from .events import Events, callback_events, check_event_class, instance_events
 from .exceptions import EndpointError
@@ -77,7 +77,7 @@ class Endpoint:
     def _callback(self) -> Callable[[], Handler]:
         if inspect.isclass(self.target) or not takes(self.target, 3):
             raise self._error("it must be a function that takes (ws, opcode, payload)")
-        if _yields(self.target):
+        if yields(self.target):
             raise self._error("it must not yield")
         handler = _Callback(callback_events(self.target))
         return lambda: handler
@@ -109,20 +109,19 @@ class Endpoint:
             raise self._error(
                 "the class is made without arguments, once a connection"
             ) from None
-        hook = getattr(target, "process_request", None)
-        if hook is not None and not (
-            callable(hook)
-            and takes(hook, 2, implicit_arguments(target, "process_request"))
-        ):
-            raise self._error(
-                "process_request must be a method that takes (path, headers)"
-            )
+        if hasattr(target, "process_request"):
+            hook = target.process_request
+            implicit = implicit_arguments(target, "process_request")
+            if not callable(hook) or not takes(hook, 2, implicit):
+                raise self._error(
+                    "process_request must be a method that takes (path, headers)"
+                )
 
     def _takes_path(
         self, function: Callable[..., Any], what: str, implicit: int
     ) -> bool:
         """Check a coroutine handler; tell whether it takes the path."""
-        if _is_no_coroutine(function):
+        if is_plain(function):
             raise self._error(f"{what} must be an async def")
         if takes(function, 2, implicit):
             return True
@@ -193,17 +192,3 @@ def endpoint_name(target: object) -> str:
         unwrapped = type(unwrapped)
         name = unwrapped.__qualname__
     return f"{unwrapped.__module__}:{name}"
-
-
-def _yields(function: Callable[..., Any]) -> bool:
-    return inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function)
-
-
-def _is_no_coroutine(function: Callable[..., Any]) -> bool:
-    """Tell whether a callable certainly returns no awaitable."""
-    if inspect.iscoroutinefunction(function):
-        return False
-    # A plain function may wrap a coroutine function, and says so if it wraps well.
-    return _yields(function) or (
-        inspect.isfunction(function) and not hasattr(function, "__wrapped__")
-    )

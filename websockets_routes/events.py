@@ -6,12 +6,11 @@ Whatever its shape, each event becomes one callable ``f(ws, payload, opcode)``, 
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from difflib import get_close_matches
 from typing import Any, NamedTuple
 
-from .arity import implicit_arguments, takes
+from .arity import implicit_arguments, takes, yields
 from .exceptions import EndpointError
 from .opcodes import OpCode
 
@@ -82,7 +81,7 @@ def check_event_class(target: type, name: str) -> bool:
             raise EndpointError(
                 name, f"{event} must be a method that takes ({', '.join(arguments)})"
             )
-        if inspect.isasyncgenfunction(method) or inspect.isgeneratorfunction(method):
+        if yields(method):
             raise EndpointError(name, f"{event} must not yield")
     return True
 

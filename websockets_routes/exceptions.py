@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from difflib import get_close_matches
 from http import HTTPStatus
 
@@ -99,10 +99,10 @@ class UnknownName(RoutesError, LookupError):
         nearest: The declared name most like it, or None.
     """
 
-    def __init__(self, name: str, known: Iterable[str]) -> None:
-        super().__init__(name)
+    def __init__(self, name: str, known: Sequence[str] = ()) -> None:
+        super().__init__(name, known)
         self.name = name
-        near = get_close_matches(name, list(known), n=1)
+        near = get_close_matches(name, known, n=1)
         self.nearest: str | None = near[0] if near else None
 
     def __str__(self) -> str:

@@ -15,7 +15,7 @@ from enum import Enum
 
 from .exceptions import TemplateError
 
-__all__ = ["Kind", "Literal", "Parameter", "Part", "parse_template"]
+__all__ = ["UNFIT", "Kind", "Literal", "Parameter", "Part", "parse_template"]
 
 
 class Kind(Enum):
@@ -55,7 +55,8 @@ class Parameter:
 Part = Literal | Parameter
 
 _WORD = re.compile(r"\w+")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+#: Control characters and lone surrogates: what no path may contain.
+UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _ESCAPABLE = frozenset(":*{}\\")
 _MODIFIERS = {
     "?": (Kind.SEGMENT, True),
@@ -131,8 +132,8 @@ class _Parser:
                 "the query takes no part in matching; "
                 "an optional component is written /:name?"
             )
-        if _CONTROL.match(character):
-            raise self.error("no path contains a control character")
+        if UNFIT.match(character):
+            raise self.error("no path contains a control character or a lone surrogate")
         self.text += character
         self.position += 1
 
@@ -158,7 +159,8 @@ class _Parser:
             kind, name, name_start = Kind.FORMAT, name[1:], start + 2
         if colon and not regex:
             raise self.error("the regex is empty", start + len(content) + 1)
-        self.add(name, kind, start, name_start, regex or None, end - len(regex))
+        regex_start = end - len(regex) if regex else None
+        self.add(name, kind, start, name_start, regex or None, regex_start)
         self.position = end + 1
 
     def closing_brace(self, start: int) -> int:
@@ -275,8 +277,12 @@ class _Parser:
         what = f"the regex of {name!r}"
         if not isinstance(regex, str):
             raise self.error(f"{what} must be a str, not {type(regex).__name__}", start)
+        if not regex:
+            raise self.error(f"{what} is empty", start)
         try:
             compiled = re.compile(regex)
+            # It has to work inside a longer one too: flags for all of it do not.
+            re.compile(f"/(?:{regex})")
         except (re.error, OverflowError, RecursionError) as error:
             if regex_start is not None:  # it stands in the template itself
                 start = regex_start + (getattr(error, "pos", None) or 0)

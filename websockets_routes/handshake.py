@@ -13,10 +13,16 @@ from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any, NamedTuple, cast
 
-from websockets import CloseCode, Request, Response
+from websockets import (
+    CloseCode,
+    InvalidHandshake,
+    InvalidOrigin,
+    Request,
+    Response,
+)
 from websockets.asyncio.server import ServerConnection
 
-from .closing import close_in_time
+from .closing import close_in_time, close_reason
 from .endpoint import Handler
 from .exceptions import BadRequest
 from .path import RoutedPath
@@ -101,7 +107,11 @@ class Handshake:
     ) -> Response | None:
         """Take all the steps, as a ``process_request`` for ``websockets``."""
         refusal = await self.admit(connection, request, hook)
-        return None if refusal is None else refusal.response
+        if refusal is None:
+            return None
+        if request.method == "HEAD":
+            refusal.response.body = b""
+        return refusal.response
 
     async def _run_hooks(
         self,
@@ -129,6 +139,9 @@ class Handshake:
                 HTTPStatus.METHOD_NOT_ALLOWED, "a WebSocket handshake is a GET"
             )
             refusal.headers["Allow"] = "GET"
+            return refusal
+        refusal = _check_origin(connection, request)
+        if refusal is not None:
             return refusal
         handler = path.route.endpoint.open()
         refusal = await _response(handler.process_request(path, request.headers))
@@ -159,7 +172,8 @@ class Handshake:
             refusal = await self.admit(connection, request)
             if refusal is not None:
                 response, close_code = refusal
-                await close_in_time(connection, close_code, response.reason_phrase)
+                reason = close_reason(response.reason_phrase)
+                await close_in_time(connection, close_code, reason)
                 return None
             path = _with_path(connection).path
         handler: Handler = path.accepted.handler
@@ -177,6 +191,17 @@ def _check_host(request: Request) -> None:
         raise BadRequest("the request must have one Host header")
 
 
+def _check_origin(connection: ServerConnection, request: Request) -> Response | None:
+    """Check the origin as ``websockets`` will, but before the hooks of routes run."""
+    try:
+        connection.protocol.process_origin(request.headers)
+    except InvalidOrigin as error:
+        return text_response(HTTPStatus.FORBIDDEN, str(error))
+    except InvalidHandshake as error:
+        return text_response(HTTPStatus.BAD_REQUEST, str(error))
+    return None
+
+
 async def _response(result: object) -> Response | None:
     if inspect.isawaitable(result):
         result = await result
@@ -184,7 +209,7 @@ async def _response(result: object) -> Response | None:
 
 
 def _whose(path: RoutedPath) -> str:
-    return "an unmatched path" if path.route is None else f"route {path.route}"
+    return f"path {path!r}" if path.route is None else f"route {path.route}"
 
 
 def _with_path(connection: ServerConnection) -> Protocol:

@@ -131,6 +131,7 @@ class RoutedPath(str):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         copied = self.__copy__()  # the route is one and the same, however often
+        memo[id(self)] = copied
         copied.params = deepcopy(self.params, memo)
         copied.context = deepcopy(self.context, memo)
         return copied
@@ -138,3 +139,26 @@ class RoutedPath(str):
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         # Routes and contexts hold functions and connections, which pickle cannot.
         return type(self), (str(self), None, None, self.params)
+
+
+def _on_plain_text(name: str) -> Any:
+    def method(self: RoutedPath, *args: Any, **kwargs: Any) -> Any:
+        return getattr(str(self), name)(*args, **kwargs)
+
+    method.__name__ = name
+    method.__doc__ = getattr(str, name).__doc__
+    return method
+
+
+# These return the very object that they are called on when nothing changes.
+for _name in (
+    "__format__",
+    "__mod__",
+    "format",
+    "format_map",
+    "partition",
+    "rpartition",
+    "rsplit",
+    "split",
+):
+    setattr(RoutedPath, _name, _on_plain_text(_name))

@@ -27,6 +27,7 @@ _ROUTES_SPECIAL = re.compile(r"[:*{}\\]")
 # What an atom of a regex may be so that it cannot match a slash and does not
 # look beyond the text that it matches.
 _CONFINED_ESCAPES = frozenset("dwsbB")
+_FORMAT_END = re.compile(r"[./]")
 _CHARACTER_CLASS = re.compile(r"\[\^?\]?(?:[^\]\\]|\\.)*\]", re.DOTALL)
 
 
@@ -173,16 +174,13 @@ def _stop(kind: Kind, text: str, start: int) -> int:
     """Find the last place where a parameter of ``kind`` from ``start`` may end."""
     if kind is Kind.WILDCARD or kind is Kind.REST:
         return len(text)
-    # Two slashes in a row, one of them maybe just before, enclose an empty component.
-    stop = (
-        text.find("//", start - 1) if kind is Kind.COMPONENTS else text.find("/", start)
-    )
-    if stop == -1:
-        stop = len(text)
     if kind is Kind.FORMAT:
-        dot = text.find(".", start, stop)
-        return stop if dot == -1 else dot
-    return stop
+        found = _FORMAT_END.search(text, start)
+        return len(text) if found is None else found.start()
+    # Two slashes in a row, one of them maybe just before, enclose an empty component.
+    components = kind is Kind.COMPONENTS
+    stop = text.find("//", start - 1) if components else text.find("/", start)
+    return len(text) if stop == -1 else stop
 
 
 def _variants(parts: Sequence[Part]) -> Iterator[_Variant]:
@@ -219,7 +217,7 @@ def _compile_with_routes(parts: Sequence[Part]) -> re.Pattern[str]:
         name = _group_name(index)
         if part.kind is Kind.COMPONENTS:
             component = f"(?:{part.regex})" if part.regex else "[^/]+"
-            requirements[name] = f"{component}(?:/{component})*"
+            requirements[name] = f"{component}(?:/{component})*?"
         elif part.kind is Kind.REST:
             requirements[name] = ".*"
         elif part.regex is not None:

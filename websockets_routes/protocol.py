@@ -5,8 +5,10 @@ What this module takes from ``websockets`` beyond its documentation, and
 
 - ``ServerConnection.handshake(process_request, …)``, called once a connection by
   its server, so that the route is known before any other hook runs;
-- ``ServerConnection.send_data()`` and ``protocol.handshake_exc``, to answer a
-  request that its parser drops without a word;
+- ``ServerConnection.send_data()``, ``protocol.handshake_exc``,
+  ``protocol.reader``, ``protocol.writes`` and ``protocol.eof_sent``, to answer a
+  request that its parser drops without a word, and one that is followed by
+  anything else than frames;
 - ``transport``, ``send_in_progress`` and ``protocol.data_to_send()``, to send
   without awaiting;
 - ``connection_lost_waiter``, to end the tasks of a connection with it.
@@ -20,10 +22,17 @@ from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from websockets import ConnectionClosedError, Headers, ServerProtocol, State
+from websockets import (
+    CloseCode,
+    ConnectionClosedError,
+    Headers,
+    ServerProtocol,
+    State,
+)
 from websockets.asyncio.server import Server, ServerConnection
 from websockets.typing import Data, DataLike
 
+from .closing import close_in_time
 from .exceptions import BacklogFull, NotServing
 from .opcodes import OpCode
 from .path import RoutedPath
@@ -66,6 +75,8 @@ class Protocol(ServerConnection):
     # Made with the first of them.
     _tasks: Tasks | None = None
     _behind_fragments: list[tuple[DataLike, bool]] | None = None
+    # Whether what came behind the request, before the response, was no frame.
+    _failed_early = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -244,31 +255,48 @@ class Protocol(ServerConnection):
                 self.router.handshake.process_request, hook=process_request
             )
         await super().handshake(process_request, *args, **kwargs)
+        if self._failed_early and self.protocol.state is State.OPEN:
+            code = CloseCode.PROTOCOL_ERROR
+            await close_in_time(self, code, "no frame behind the request", fail=True)
         if self.protocol.state is not State.OPEN:
             await self.end_tasks()
 
     def send_data(self) -> None:
-        if self.request is None and self.protocol.handshake_exc is not None:
-            self._answer_malformed_request()
+        if self.protocol.state is State.CONNECTING:
+            self._check_before_response()
         super().send_data()
 
-    def _answer_malformed_request(self) -> None:
+    def _check_before_response(self) -> None:
+        """See to it that the response is the first thing that is sent.
+
+        The parser goes on behind the request, where a client must not send yet. It
+        answers pings, and fails what is no frame by closing the stream: what it
+        wants to send then would end up before the response, or instead of it.
+        """
+        protocol = self.protocol
+        if protocol.handshake_exc is not None:
+            self._answer_malformed_request(protocol.handshake_exc.__cause__)
+        elif protocol.writes and not protocol.writes[0].startswith(b"HTTP/"):
+            protocol.writes.clear()
+            if protocol.eof_sent:
+                protocol.eof_sent = False
+                self._failed_early = True
+
+    def _answer_malformed_request(self, problem: BaseException | None) -> None:
         """Answer a request that the parser gave up, before it closes the stream.
 
         RFC 9112 section 2.2 wants a 400; a request with a body, which the parser
-        cannot read, is a 413. Where ``websockets`` has an answer of its own (414
-        and 431) it has a response, and where the peer just went away there is
-        nobody to answer.
+        cannot read, is a 413. Where ``websockets`` answers itself, with 414 or
+        431, nothing caused the error; where the peer went away in the middle of its
+        request, nobody is there to be answered.
         """
-        assert self.protocol.handshake_exc is not None
-        problem = self.protocol.handshake_exc.__cause__
-        if (
-            self.response is not None
-            or problem is None
-            or isinstance(problem, EOFError)
-        ):
+        gone = isinstance(problem, EOFError) and self.protocol.reader.eof
+        if problem is None or gone or self.response is not None:
             return
-        if isinstance(problem, NotImplementedError) or "body" in str(problem):
+        if (
+            isinstance(problem, NotImplementedError)
+            or str(problem) == "unsupported request body"
+        ):
             response = text_response(
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "a handshake has no body"
             )

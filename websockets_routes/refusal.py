@@ -35,8 +35,16 @@ def to_response(result: object) -> Response | None:
     Raises:
         InvalidResponse: If it is something else.
     """
-    if result is None or isinstance(result, Response):
-        return result
+    if result is None:
+        return None
+    if isinstance(result, Response):
+        # A hook may return the same one each time; websockets adds headers to it.
+        return Response(
+            result.status_code,
+            result.reason_phrase,
+            result.headers.copy(),
+            result.body,
+        )
     if not isinstance(result, tuple) or len(result) != 3:
         raise InvalidResponse(
             "a handshake hook must return None, a Response or a tuple "
@@ -77,23 +85,34 @@ def _status(status: object) -> int:
 
 
 def _headers(fields: Any) -> Headers:
-    pairs = fields.items() if isinstance(fields, Mapping) else fields
-    headers = Headers()
+    if isinstance(fields, Headers):  # its items() would refuse repeated ones
+        fields = fields.raw_items()
+    elif isinstance(fields, Mapping):
+        fields = fields.items()
     try:
-        for name, value in pairs:
-            if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
-                raise InvalidResponse(
-                    f"the header {_shown(name)} has a character that no header may have"
-                )
-            headers[name] = value
+        pairs = [(name, value) for name, value in fields]
     except (TypeError, ValueError):
-        raise InvalidResponse("the headers must be a mapping or pairs of str") from None
-    return headers
+        pairs = [(fields, None)]
+    if not all(isinstance(each, str) for pair in pairs for each in pair):
+        raise InvalidResponse(
+            f"the headers must be a mapping or pairs of str, not {_shown(fields)}"
+        )
+    for name, value in pairs:
+        if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
+            raise InvalidResponse(
+                f"the header {_shown(name)} has a character that no header may have"
+            )
+    return Headers(pairs)
 
 
 def _body(body: object) -> bytes:
     if isinstance(body, str):
-        return body.encode()
+        try:
+            return body.encode()
+        except UnicodeEncodeError:
+            raise InvalidResponse(
+                f"the body is no valid Unicode: {_shown(body)}"
+            ) from None
     if isinstance(body, bytes | bytearray | memoryview):
         return bytes(body)
     raise InvalidResponse(f"the body must be bytes or str, not {_shown(body)}")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
 
 from websockets import Headers
 
-from .arity import takes
+from .arity import is_async, takes
 from .endpoint import Endpoint, endpoint_name
 from .exceptions import BuildError, EndpointError
 from .path import RoutedPath
@@ -96,7 +95,7 @@ def _check_condition(condition: Condition) -> None:
     name = endpoint_name(condition)
     if not callable(condition):
         raise EndpointError(name, "a condition must be a function")
-    if inspect.iscoroutinefunction(condition):
+    if is_async(condition):
         raise EndpointError(
             name, "a condition is a plain function; to await, use process_request"
         )

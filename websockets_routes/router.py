@@ -6,7 +6,7 @@ import asyncio
 import json as json_module
 import warnings
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, cast, overload
 
 import websockets.asyncio.server
 from websockets import Headers, Request, Response
@@ -277,7 +277,13 @@ class Router:
         """Route a handshake: the ``process_request`` for ``websockets.serve``."""
         return await self.handshake.process_request(connection, request)
 
-    def connection_class(self, base: type[P] = Protocol) -> type[P]:  # type: ignore[assignment]
+    @overload
+    def connection_class(self) -> type[Protocol]: ...
+
+    @overload
+    def connection_class(self, base: type[P]) -> type[P]: ...
+
+    def connection_class(self, base: type[Protocol] = Protocol) -> type[Protocol]:
         """Bind a connection class to this router.
 
         Args:
@@ -352,6 +358,8 @@ class Router:
                 stacklevel=2,
             )
             create_connection = create_connection or create_protocol
+        if process_request == self.process_request:
+            process_request = None  # the connections do that themselves
         server = websockets.asyncio.server.serve(
             self.handle,
             host,

@@ -36,7 +36,7 @@ async def serve_connection(
         if error.close_code == CloseCode.INTERNAL_ERROR:
             raise
         ws.logger.info("closing a connection of route %s: %s", path.route, error)
-        await close_in_time(ws, error.close_code, close_reason(error))
+        await close_in_time(ws, error.close_code, close_reason(str(error)))
     finally:
         if isinstance(ws, Protocol):
             await ws.end_tasks()

@@ -10,7 +10,7 @@ from websockets import Headers
 
 from .exceptions import DuplicateName, UnknownName
 from .path import RoutedPath
-from .route import Route
+from .route import Condition, Route
 from .target import Target, parse_target
 from .tree import Tree
 
@@ -52,9 +52,7 @@ class RouteTable:
     def routes(self) -> tuple[Route, ...]:
         """The routes in the order in which they are tried."""
         with self._lock:
-            return tuple(
-                sorted(self._routes, key=lambda route: route.template.forms[0].ranks)
-            )
+            return tuple(sorted(self._routes, key=_specificity))
 
     def match(self, raw: str, headers: Headers | None = None) -> RoutedPath:
         """Find the best match of a request target.
@@ -77,8 +75,7 @@ class RouteTable:
         context: dict[Any, Any] = {}
         for route, params in self._tree.matches(target):
             path = RoutedPath(raw, target, route, params, context)
-            condition = route.condition
-            if condition is None or condition(path, headers or Headers()):
+            if route.condition is None or _met(route.condition, path, headers):
                 yield path
 
     def url_for(self, name: str, params: dict[str, object]) -> str:
@@ -92,3 +89,15 @@ class RouteTable:
         if route is None:
             raise UnknownName(name, tuple(self._by_name))
         return route.url(params)
+
+
+def _specificity(route: Route) -> tuple[int, ...]:
+    return route.template.forms[0].specificity
+
+
+def _met(condition: Condition, path: RoutedPath, headers: Headers | None) -> bool:
+    try:
+        return bool(condition(path, Headers() if headers is None else headers))
+    except Exception as error:
+        error.add_note(f"raised by the condition of route {path.route}")
+        raise

@@ -14,7 +14,7 @@ __all__ = ["ENCODED_SLASH", "Target", "join_segments", "parse_target"]
 # segments. No decoded path contains it: control characters are refused.
 ENCODED_SLASH = "\0"
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _ABSOLUTE = re.compile(r"(?:http|ws)s?://[^/?]+", re.IGNORECASE)
 
@@ -67,7 +67,7 @@ def parse_target(raw: str) -> Target:
         path = path[authority.end() :] or "/"
     if "#" in raw:
         raise BadRequest("the request target must not contain a fragment")
-    if _CONTROL.search(raw):
+    if _UNFIT.search(raw):
         raise BadRequest("the request target contains a control character")
     if "%" not in path:
         segments = path[1:].split("/")
@@ -90,6 +90,6 @@ def _decode(segment: str) -> str:
         text = unquote_to_bytes(segment).decode()
     except UnicodeDecodeError:
         raise BadRequest("the path is not valid UTF-8") from None
-    if _CONTROL.search(text):
+    if _UNFIT.search(text):
         raise BadRequest("the path contains a control character")
     return text.replace("/", ENCODED_SLASH)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from enum import IntEnum
 from itertools import product
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from .exceptions import BuildError, TemplateError
-from .grammar import Kind, Literal, Parameter, Part, parse_template
+from .grammar import UNFIT, Kind, Literal, Parameter, Part, parse_template
 from .pattern import may_span_segments
+from .target import ENCODED_SLASH
 
 __all__ = ["Form", "Rank", "Template"]
 
@@ -20,8 +22,7 @@ _MAX_OPTIONAL = 4
 
 # RFC 3986 section 3.3: what may stand in a segment of a path as it is.
 _SAFE = "~!$&'()*+,;=:@-._"
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-
+_DOT_SEGMENTS = ((Literal("."),), (Literal(".."),))
 _SPANNING = frozenset({Kind.WILDCARD, Kind.COMPONENTS, Kind.REST})
 
 
@@ -51,6 +52,15 @@ class Form(NamedTuple):
     tail: int | None
     ranks: tuple[Rank, ...]
     left_out: tuple[str, ...]
+
+    @property
+    def specificity(self) -> tuple[int, ...]:
+        """The ranks, to be compared with those of another form: the least wins.
+
+        Where a segment may span several, a form that goes on says more about a
+        path than one that ends there.
+        """
+        return (*self.ranks, -1 if self.tail is None else len(Rank))
 
 
 class Template:
@@ -131,6 +141,11 @@ class Template:
                 if before.text != "/":
                     parts.append(Literal(before.text[:-1]))
         segments = _split(parts)
+        for segment in segments:
+            if segment in _DOT_SEGMENTS:
+                raise TemplateError(
+                    self.text, 0, "no path has a dot segment: clients resolve them"
+                )
         if not segments:  # "/:id?" without its slash: there is no such path
             return None
         ranks = tuple(_rank(segment) for segment in segments)
@@ -152,7 +167,9 @@ class Template:
         """
         for name, value in params.items():
             if name not in self.parameters and str(value) != self.defaults.get(name):
-                raise BuildError(self.text, f"{name!r} is no parameter of it")
+                near = get_close_matches(name, self.parameters, n=1)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                raise BuildError(self.text, f"{name!r} is no parameter of it{hint}")
         path = ""
         for part in self.parts:
             if isinstance(part, Literal):
@@ -178,23 +195,25 @@ class Template:
                 return path
             if part.regex is None or not re.fullmatch(part.regex, ""):
                 raise BuildError(self.text, f"{name!r} is missing")
-        if _CONTROL.search(text):
-            raise BuildError(self.text, f"{name!r} contains a control character")
-        if part.regex is not None and not self._meets(part, text):
+        if UNFIT.search(text):
+            raise BuildError(
+                self.text, f"{name!r} contains a control character or a lone surrogate"
+            )
+        spanning = _spans((part,))
+        if part.regex is not None and not _meets(part, text, spanning):
             raise BuildError(
                 self.text, f"{name}={text!r} does not match {part.regex!r}"
             )
-        safe = "/" + _SAFE if part.kind in _SPANNING or _spans((part,)) else _SAFE
-        try:
-            encoded = quote(text, safe=safe, errors="strict")
-        except UnicodeEncodeError:
-            raise BuildError(self.text, f"{name!r} is no valid Unicode") from None
+        encoded = quote(text, safe="/" + _SAFE if spanning else _SAFE)
         return path + ("." if part.kind is Kind.FORMAT else "") + encoded
 
-    def _meets(self, part: Parameter, text: str) -> bool:
-        assert part.regex is not None
-        values = text.split("/") if part.kind is Kind.COMPONENTS else [text]
-        return all(re.fullmatch(part.regex, value) for value in values)
+
+def _meets(part: Parameter, text: str, spanning: bool) -> bool:
+    assert part.regex is not None
+    if not spanning:
+        text = text.replace("/", ENCODED_SLASH)
+    values = text.split("/") if part.kind is Kind.COMPONENTS else [text]
+    return all(re.fullmatch(part.regex, value) for value in values)
 
 
 def _split(parts: Sequence[Part]) -> tuple[tuple[Part, ...], ...]:

@@ -27,7 +27,7 @@ _AFTER_LITERALS = tuple(rank for rank in Rank if rank is not Rank.LITERAL)
 class _Leaf(NamedTuple, Generic[T]):
     """The end of one form of a template."""
 
-    order: tuple[tuple[Rank, ...], int, int, int]
+    order: tuple[tuple[int, ...], int, int, int]
     names: tuple[str, ...]
     template: Template
     payload: T
@@ -38,7 +38,7 @@ class _Leaf(NamedTuple, Generic[T]):
 _Found = tuple[_Leaf[T], Values]
 
 
-def _order(found: _Found[T]) -> tuple[tuple[Rank, ...], int, int, int]:
+def _order(found: _Found[T]) -> tuple[tuple[int, ...], int, int, int]:
     return found[0].order
 
 
@@ -90,7 +90,7 @@ class Tree(Generic[T]):
             for segment, rank in zip(form.segments[:tail], form.ranks, strict=False):
                 node = _descend(node, segment, rank)
             leaf = _Leaf(
-                (form.ranks, len(form.left_out), self._count, index),
+                (form.specificity, len(form.left_out), self._count, index),
                 tuple(
                     name for name in template.parameters if name not in form.left_out
                 ),

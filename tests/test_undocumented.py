@@ -1,0 +1,420 @@
+"""What the package takes from websockets beyond its documentation.
+
+A test that fails here says that a release of websockets changed something: the
+docstring names the module that has to change with it. A fault of websockets that was
+worked round, and is now gone, fails here as well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from websockets import InvalidMessage
+from websockets.asyncio.server import Server, ServerConnection
+from websockets.exceptions import HeaderLineTooLong, RequestLineTooLong
+from websockets.http11 import SERVER
+from websockets.protocol import SEND_EOF
+
+from websockets_routes import Protocol, Router
+
+from .integration.servers import (
+    HOST,
+    connecting,
+    exchange,
+    port,
+    refusal,
+    serve_plain,
+    serving,
+)
+
+UPGRADE = (
+    b"Host: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+)
+REQUEST = b"GET / HTTP/1.1\r\n" + UPGRADE + b"\r\n"
+
+
+async def idle(ws: ServerConnection) -> None:
+    await ws.wait_closed()
+
+
+def serve(connection: Any, handler: Any = idle, **kwargs: Any) -> Server:
+    return serve_plain(handler, create_connection=connection, **kwargs)
+
+
+# ServerConnection.handshake
+
+
+def test_handshake_has_the_signature_that_protocol_py_overrides() -> None:
+    """Protocol.handshake wraps its first argument and passes on the others."""
+    assert inspect.iscoroutinefunction(ServerConnection.handshake)
+    parameters = inspect.signature(ServerConnection.handshake).parameters
+    assert {name: p.default for name, p in parameters.items()} == {
+        "self": inspect.Parameter.empty,
+        "process_request": None,
+        "process_response": None,
+        "server_header": SERVER,
+    }
+    assert {p.kind for p in parameters.values()} == {
+        inspect.Parameter.POSITIONAL_OR_KEYWORD
+    }
+
+
+async def test_the_server_calls_handshake_once_with_process_request_first() -> None:
+    """Protocol.handshake would otherwise wrap something else, or nothing."""
+    calls = []
+
+    class Recording(ServerConnection):
+        async def handshake(self, *args: Any, **kwargs: Any) -> None:
+            calls.append((args, kwargs))
+            await super().handshake(*args, **kwargs)
+
+    def process_request(connection: object, request: object) -> None:
+        return None
+
+    def process_response(connection: object, request: object, answer: object) -> None:
+        return None
+
+    server = serve(
+        Recording,
+        process_request=process_request,
+        process_response=process_response,
+        server_header="mine",
+    )
+    async with serving(server) as url, connecting(url):
+        pass
+    assert calls == [((process_request, process_response, "mine"), {})]
+
+
+async def test_the_request_is_known_when_process_request_is_called() -> None:
+    """Protocol.path is set there, before anything else sees the connection."""
+    seen: list[object] = []
+
+    class Recording(ServerConnection):
+        async def handshake(self, process_request: Any = None, *args: Any) -> None:
+            seen.append(self.request)
+            await super().handshake(process_request, *args)
+
+    def process_request(connection: ServerConnection, request: object) -> None:
+        seen.append(connection.request is request)
+
+    server = serve(Recording, process_request=process_request)
+    async with serving(server) as url, connecting(url):
+        pass
+    assert seen == [None, True]
+
+
+# ServerConnection.send_data and protocol.handshake_exc
+
+
+class Watched(ServerConnection):
+    """Writes down what ``send_data`` finds when the parser has given up."""
+
+    found: list[tuple[bool, bool, list[bytes], Exception | None]]
+
+    def send_data(self) -> None:
+        if self.protocol.handshake_exc is not None:
+            self.found.append(
+                (
+                    self.request is None and self.response is None,
+                    self.transport.is_closing(),
+                    list(self.protocol.writes),
+                    self.protocol.handshake_exc,
+                )
+            )
+        super().send_data()
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "cause", "text"),
+    [
+        (
+            b"GET / HTTP/1.1\r\n" + UPGRADE + b"Content-Length: 5\r\n\r\nhello",
+            ValueError,
+            "unsupported request body",
+        ),
+        (
+            b"GET / HTTP/1.1\r\n" + UPGRADE + b"Transfer-Encoding: chunked\r\n\r\n",
+            NotImplementedError,
+            "transfer codings aren't supported",
+        ),
+        (b"GET / HTTP/2.0\r\n\r\n", ValueError, "unsupported protocol"),
+        (b"garbage\r\n\r\n", ValueError, "invalid HTTP request line"),
+        (b"GET /\xff HTTP/1.1\r\n\r\n", UnicodeDecodeError, "ascii"),
+        (b"garbage\n", EOFError, "connection closed while reading"),
+    ],
+    ids=["body", "chunks", "HTTP/2", "garbage", "not ASCII", "LF alone"],
+)
+async def test_send_data_runs_before_the_end_of_a_request_that_was_given_up(
+    request_bytes: bytes, cause: type[Exception], text: str
+) -> None:
+    """Protocol.send_data answers then, and tells 413 from 400 by the cause."""
+    Watched.found = []
+    async with serving(serve(Watched)) as url:
+        assert await exchange(int(url.rpartition(":")[2]), request_bytes) == b""
+    unanswered, closing, writes, error = Watched.found[0]
+    assert unanswered
+    assert not closing
+    assert writes == [SEND_EOF]
+    assert isinstance(error, InvalidMessage)
+    assert type(error.__cause__) is cause
+    assert text in str(error.__cause__)
+
+
+async def test_a_peer_that_goes_away_is_an_eof_error() -> None:
+    """Protocol.send_data has nobody to answer then."""
+    Watched.found = []
+    async with serving(serve(Watched)) as url:
+        _, writer = await asyncio.open_connection(HOST, int(url.rpartition(":")[2]))
+        writer.write(b"GET / HT")
+        writer.close()
+        await writer.wait_closed()
+    error = Watched.found[0][3]
+    assert isinstance(error, InvalidMessage)
+    assert isinstance(error.__cause__, EOFError)
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "kind", "status"),
+    [
+        (b"GET /" + b"x" * 9000, RequestLineTooLong, 414),
+        (b"GET / HTTP/1.1\r\nX: " + b"x" * 9000, HeaderLineTooLong, 431),
+    ],
+    ids=["414", "431"],
+)
+async def test_websockets_answers_what_is_too_long_and_names_no_cause(
+    request_bytes: bytes, kind: type[Exception], status: int
+) -> None:
+    """Protocol.send_data must not answer it again."""
+    Watched.found = []
+    async with serving(serve(Watched)) as url:
+        response = await exchange(int(url.rpartition(":")[2]), request_bytes)
+    assert response.startswith(f"HTTP/1.1 {status} ".encode())
+    error = Watched.found[0][3]
+    assert type(error) is kind
+    assert error.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"GET / HTTP/1.1\r\n" + UPGRADE + b"Content-Length: 5\r\n\r\nhello",
+        b"POST / HTTP/1.1\r\n" + UPGRADE + b"Transfer-Encoding: chunked\r\n\r\n",
+        b"garbage\r\n\r\n",
+    ],
+    ids=["body", "chunks", "garbage"],
+)
+async def test_websockets_drops_what_it_cannot_read_without_a_word(
+    request_bytes: bytes,
+) -> None:
+    """If this fails, Protocol.send_data may no longer be needed."""
+    server = serve_plain(idle)
+    async with serving(server):
+        assert await exchange(port(server), request_bytes) == b""
+
+
+# Hooks
+
+
+@pytest.mark.parametrize("result", ["nonsense", (404, [], b""), 404, False])
+async def test_websockets_aborts_in_silence_when_a_hook_returns_no_response(
+    result: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The reason for refusal.py; if this fails, the reason may be gone."""
+
+    def process_request(connection: object, request: object) -> Any:
+        return result
+
+    server = serve_plain(idle, process_request=process_request)
+    async with serving(server):
+        reader, writer = await asyncio.open_connection(HOST, port(server))
+        writer.write(REQUEST)
+        try:
+            response = await reader.read()
+        except ConnectionResetError:
+            response = b""
+        writer.close()
+    assert response == b""
+    assert [r for r in caplog.records if r.levelno >= logging.WARNING] == []
+
+
+async def test_websockets_does_not_look_at_the_host() -> None:
+    """The reason for the check in handshake.py."""
+    server = serve_plain(lambda ws: ws.close())
+    async with serving(server):
+        reader, writer = await asyncio.open_connection(HOST, port(server))
+        writer.write(REQUEST.replace(b"Host: localhost\r\n", b""))
+        assert (await reader.readline()).startswith(b"HTTP/1.1 101 ")
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_every_method_reaches_process_request() -> None:
+    """handshake.py answers 404 before 405 because of it, since websockets 17.0."""
+    methods = []
+
+    def process_request(connection: ServerConnection, request: Any) -> Any:
+        methods.append(request.method)
+        return connection.respond(200, "ok\n")
+
+    server = serve_plain(idle, process_request=process_request)
+    async with serving(server):
+        for method in (b"POST", b"HEAD", b"OPTIONS"):
+            await exchange(port(server), REQUEST.replace(b"GET", method))
+    assert methods == ["POST", "HEAD", "OPTIONS"]
+
+
+async def test_closing_twice_keeps_the_first_close_code() -> None:
+    """handshake.py closes with 4040, then ``async with connection`` with 1000."""
+
+    async def handler(ws: ServerConnection) -> None:
+        await ws.close(4040)
+        await ws.close(1000)
+        raise ValueError("too late to matter")
+
+    async with serving(serve_plain(handler)) as url:
+        assert await refusal(url) == 4040
+
+
+# Names
+
+
+@pytest.mark.parametrize("name", ["path", "router", "params", "context", "has_hook"])
+async def test_the_names_that_protocol_py_takes_are_free(name: str) -> None:
+    """handshake.py sets ``path`` on connections of websockets' own class, too."""
+    found = []
+
+    async def handler(ws: ServerConnection) -> None:
+        found.append(hasattr(ws, name))
+
+    async with serving(serve_plain(handler)) as url:
+        assert await refusal(url) == 1000
+    assert found == [False]
+    assert not hasattr(ServerConnection, name)
+    assert name in {*vars(Protocol), *Protocol.__annotations__}
+
+
+def test_process_request_is_no_method_of_a_connection() -> None:
+    """Protocol.process_request is a name of ours; ServerProtocol has its own."""
+    assert not hasattr(ServerConnection, "process_request")
+
+
+async def test_a_connection_takes_attributes() -> None:
+    """handshake.py keeps the path on connections of websockets' own class."""
+    seen = []
+
+    async def handler(ws: Any) -> None:
+        ws.path = "/"
+        seen.append(ws.path)
+
+    async with serving(serve_plain(handler)) as url:
+        assert await refusal(url) == 1000
+    assert seen == ["/"]
+
+
+# ServerConnection.transport and Server.close
+
+
+async def test_a_connection_has_a_transport_to_abort() -> None:
+    """runner.py ends connections with it that do not end in time."""
+    connections: asyncio.Queue[ServerConnection] = asyncio.Queue()
+
+    async def handler(ws: ServerConnection) -> None:
+        await connections.put(ws)
+        await ws.wait_closed()
+
+    async with serving(serve_plain(handler)) as url, connecting(url) as client:
+        connection = await connections.get()
+        connection.transport.abort()
+        await client.wait_closed()
+    assert client.close_code == 1006
+
+
+async def test_a_connection_has_its_transport_from_the_beginning() -> None:
+    """runner.py may abort a connection whose handshake is not over."""
+    made = asyncio.Event()
+    connections = []
+
+    class Recording(ServerConnection):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            super().connection_made(transport)
+            connections.append(self)
+            made.set()
+
+    async with serving(serve(Recording)) as url:
+        reader, writer = await asyncio.open_connection(
+            HOST, int(url.rpartition(":")[2])
+        )
+        await made.wait()
+        connections[0].transport.abort()
+        with suppress(ConnectionResetError):
+            assert await reader.read() == b""
+        writer.close()
+
+
+async def test_closing_waits_for_a_peer_that_does_not_read_whatever_its_timeout() -> (
+    None
+):
+    """The reason for runner.py; if this fails, the reason may be gone."""
+    stuck = asyncio.Event()
+    connections: list[ServerConnection] = []
+
+    async def flood(ws: ServerConnection) -> None:
+        connections.append(ws)
+        while True:
+            sending = asyncio.ensure_future(ws.send(bytes(2**16)))
+            await asyncio.sleep(0)
+            if not sending.done():
+                stuck.set()
+            await sending
+
+    server = serve_plain(
+        flood, close_timeout=0.01, ping_interval=None, compression=None
+    )
+    async with serving(server):
+        _, writer = await asyncio.open_connection(HOST, port(server), limit=1)
+        writer.write(REQUEST)
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await stuck.wait()
+        server.close()
+        closed = asyncio.ensure_future(server.wait_closed())
+        await asyncio.wait({closed}, timeout=0.25)
+        assert not closed.done()
+        connections[0].transport.abort()
+        await closed
+        writer.close()
+
+
+# create_connection
+
+
+async def test_create_connection_is_called_for_each_connection_as_protocol_py_is() -> (
+    None
+):
+    """Protocol.__init__ takes these arguments and leaves the others to websockets."""
+    calls = []
+
+    def create(*args: Any, **kwargs: Any) -> ServerConnection:
+        calls.append((args, kwargs))
+        return ServerConnection(*args, **kwargs)
+
+    server = serve(create)
+    async with serving(server) as url, connecting(url), connecting(url):
+        pass
+    assert len(calls) == 2
+    for (protocol, owner), kwargs in calls:
+        assert type(protocol).__name__ == "ServerProtocol"
+        assert owner is server
+        assert not kwargs.keys() & {"router", "protocol", "server"}
+
+
+async def test_a_router_is_made_outside_of_a_loop() -> None:
+    """``Router()`` stands at the top of a module, where no loop runs."""
+    router = await asyncio.to_thread(Router)
+    async with serving(router.serve(HOST, 0)) as url:
+        assert await refusal(url) == 404
