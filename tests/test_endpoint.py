@@ -341,7 +341,7 @@ class HookIsData(Handle2):
     process_request = None
 
 
-NEEDS_HANDLE = "the class needs a method, async def handle(self, ws, path)"
+NEEDS_HANDLE = "the class needs async def handle(self, ws, path), or an event"
 NO_ARGUMENTS = "the class is made without arguments, once a connection"
 HOOK = "process_request must be a method that takes (path, headers)"
 

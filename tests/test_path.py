@@ -64,7 +64,7 @@ def test_a_path_made_by_hand_is_decoded_too() -> None:
     path = RoutedPath("/caf%C3%A9?x=1")
     assert (path.path, path.query) == ("/café", "x=1")
     assert (path.route, path.params, path.context) == (None, None, {})
-    assert path.accepted is None
+    assert path.outcome is None
 
 
 @pytest.mark.parametrize(
@@ -235,7 +235,7 @@ def assert_whole(copied: RoutedPath, path: RoutedPath) -> None:
     assert copied.route is path.route
     assert copied.params == path.params
     assert copied.context == path.context
-    assert copied.accepted is path.accepted
+    assert copied.outcome is path.outcome
     assert (copied.path, copied.query) == (path.path, path.query)
     assert copied.query_params == path.query_params
 
@@ -245,7 +245,7 @@ def assert_whole(copied: RoutedPath, path: RoutedPath) -> None:
 def test_a_copy_is_whole(duplicate: Any, raw: str) -> None:
     path = routed(raw) if raw in (RAW, "/none") else RoutedPath(raw)
     path.context["list"] = [1]
-    path.accepted = handler
+    path.outcome = handler
     assert_whole(duplicate(path), path)
 
 

@@ -242,7 +242,7 @@ async def test_create_connection_wins_over_its_old_word(router: Router) -> None:
 
 async def test_serve_returns_the_server_of_websockets(router: Router) -> None:
     server = router.serve(HOST, 0)
-    assert type(server) is Server
+    assert isinstance(server, Server)
     assert not server.all_connections
 
 

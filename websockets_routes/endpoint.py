@@ -24,7 +24,7 @@ class Handler(Protocol):
     def process_request(self, path: RoutedPath, headers: Headers) -> Any:
         """Return None to go on, a response to refuse, or an awaitable of either."""
 
-    async def handle(self, ws: ServerConnection, path: RoutedPath) -> None:
+    def handle(self, ws: ServerConnection, path: RoutedPath) -> Awaitable[None]:
         """Serve the open connection."""
 
 
@@ -138,8 +138,8 @@ class _Function:
     def process_request(self, path: RoutedPath, headers: Headers) -> None:
         return None
 
-    async def handle(self, ws: ServerConnection, path: RoutedPath) -> None:
-        await (self.function(ws, path) if self.takes_path else self.function(ws))
+    def handle(self, ws: ServerConnection, path: RoutedPath) -> Awaitable[None]:
+        return self.function(ws, path) if self.takes_path else self.function(ws)
 
 
 class _Callback:
@@ -149,8 +149,8 @@ class _Callback:
     def process_request(self, path: RoutedPath, headers: Headers) -> None:
         return None
 
-    async def handle(self, ws: ServerConnection, path: RoutedPath) -> None:
-        await Dispatcher(ws, self.events).run()
+    def handle(self, ws: ServerConnection, path: RoutedPath) -> Awaitable[None]:
+        return Dispatcher(ws, self.events).run()
 
 
 class _Instance:
@@ -164,9 +164,9 @@ class _Instance:
     def process_request(self, path: RoutedPath, headers: Headers) -> Any:
         return self.instance.process_request(path, headers) if self.hooked else None
 
-    async def handle(self, ws: ServerConnection, path: RoutedPath) -> None:
-        instance = self.instance
-        await (instance.handle(ws, path) if self.takes_path else instance.handle(ws))
+    def handle(self, ws: ServerConnection, path: RoutedPath) -> Awaitable[None]:
+        handle: Callable[..., Awaitable[None]] = self.instance.handle
+        return handle(ws, path) if self.takes_path else handle(ws)
 
 
 class _EventInstance:
@@ -179,8 +179,8 @@ class _EventInstance:
     def process_request(self, path: RoutedPath, headers: Headers) -> Any:
         return self.instance.process_request(path, headers) if self.hooked else None
 
-    async def handle(self, ws: ServerConnection, path: RoutedPath) -> None:
-        await Dispatcher(ws, instance_events(self.instance)).run()
+    def handle(self, ws: ServerConnection, path: RoutedPath) -> Awaitable[None]:
+        return Dispatcher(ws, instance_events(self.instance)).run()
 
 
 def endpoint_name(target: object) -> str:

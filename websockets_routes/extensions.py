@@ -88,7 +88,7 @@ class Extensions:
         def add(name: str, value: Any) -> None:
             if not name.isidentifier():
                 raise ExtensionError(f"{name!r} is no name for an attribute")
-            if name in self.attributes or name in added or name in names(self._base):
+            if name in self.attributes or name in added or name in _names(self._base):
                 raise ExtensionError(f"a connection has an attribute {name!r} already")
             added[name] = value
 
@@ -103,14 +103,14 @@ class Extensions:
         """
         self._closed = True
         for name in self.attributes:
-            if name in names(base):
+            if name in _names(base):
                 raise ExtensionError(
                     f"{base.__qualname__} has an attribute {name!r} already"
                 )
         return self.attributes
 
 
-def names(cls: type) -> set[str]:
+def _names(cls: type) -> set[str]:
     """List the attributes of a class and those that its methods set on ``self``."""
     found = set(dir(cls))
     for each in cls.__mro__:

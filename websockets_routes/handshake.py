@@ -30,7 +30,7 @@ from .protocol import Protocol
 from .refusal import text_response, to_response
 from .table import RouteTable
 
-__all__ = ["NOT_FOUND", "Handshake", "Hook", "NotFound", "Refusal"]
+__all__ = ["NOT_FOUND", "Handshake", "Hook", "NotFound"]
 
 #: The close code for a path that matches nothing, as in release 0.2; from the
 #: range for private use (RFC 6455 section 7.4.2).
@@ -40,13 +40,6 @@ NOT_FOUND = 4040
 Hook = Callable[[ServerConnection, Request], Awaitable[Any] | Any]
 #: What answers an unmatched path: ``f(ws, path)``, plain or a coroutine.
 NotFound = Callable[[Any, RoutedPath], Awaitable[Any] | Any]
-
-
-class Refusal(NamedTuple):
-    """Why a connection is not served, before the upgrade and after it."""
-
-    response: Response
-    close_code: int
 
 
 class _Accepted(NamedTuple):
@@ -70,48 +63,48 @@ class Handshake:
         self.table = table
         self.not_found: NotFound | None = None
 
-    async def admit(
+    async def process_request(
         self, connection: ServerConnection, request: Request, hook: Hook | None = None
-    ) -> Refusal | None:
-        """Take all the steps; ``connection.path`` is set from then on.
+    ) -> Response | None:
+        """Take all the steps, as a ``process_request`` for ``websockets``.
+
+        ``connection.path`` is set from then on, and its ``outcome``: what serves the
+        connection, or the code to close it with if it is open already.
 
         Returns:
-            None if the connection is let in, or why it is not.
+            None if the connection is let in, or the response that refuses it.
         """
-        path = RoutedPath(request.path)
+        path: RoutedPath | None = None
         try:
             _check_host(request)
             path = self.table.match(request.path, request.headers)
             _with_path(connection).path = path
-            refusal = await self._run_hooks(connection, request, path, hook)
+            response = None
+            if hook is not None or _is_special(connection, request, path):
+                response = await self._run_hooks(connection, request, path, hook)
+            if response is None and path.route is not None:
+                handler = path.route.endpoint.open()
+                result = handler.process_request(path, request.headers)
+                # Not worth a coroutine where there is no hook.
+                response = None if result is None else await _response(result)
+                path.outcome = _Accepted(self, handler)
+            if response is not None:
+                path.outcome = CloseCode.POLICY_VIOLATION if path.route else NOT_FOUND
         except BadRequest as error:
-            _with_path(connection).path = path
-            return Refusal(text_response(error.status, str(error)), error.close_code)
+            path = _with_path(connection).path = path or RoutedPath(request.path)
+            path.outcome = error.close_code
+            response = text_response(error.status, str(error))
         except Exception:
-            _with_path(connection).path = path
-            connection.logger.error(
-                "handshake of %s failed", _whose(path), exc_info=True
+            path = _with_path(connection).path = path or RoutedPath(request.path)
+            path.outcome = CloseCode.INTERNAL_ERROR
+            response = text_response(
+                HTTPStatus.INTERNAL_SERVER_ERROR, "the handshake failed"
             )
-            return Refusal(
-                text_response(HTTPStatus.INTERNAL_SERVER_ERROR, "the handshake failed"),
-                CloseCode.INTERNAL_ERROR,
-            )
-        if refusal is None:
-            return None
-        if path.route is None:
-            return Refusal(refusal, NOT_FOUND)
-        return Refusal(refusal, CloseCode.POLICY_VIOLATION)
-
-    async def process_request(
-        self, connection: ServerConnection, request: Request, hook: Hook | None = None
-    ) -> Response | None:
-        """Take all the steps, as a ``process_request`` for ``websockets``."""
-        refusal = await self.admit(connection, request, hook)
-        if refusal is None:
-            return None
-        if request.method == "HEAD":
-            refusal.response.body = b""
-        return refusal.response
+            whose = f"path {path!r}" if path.route is None else f"route {path.route}"
+            connection.logger.error("handshake of %s failed", whose, exc_info=True)
+        if response is not None and request.method == "HEAD":
+            response.body = b""
+        return response
 
     async def _run_hooks(
         self,
@@ -120,6 +113,8 @@ class Handshake:
         path: RoutedPath,
         hook: Hook | None,
     ) -> Response | None:
+        """Take the steps that few handshakes need: all but that of the route."""
+        refusal: Response | None
         if hook is not None:
             refusal = await _response(hook(connection, request))
             if refusal is not None:
@@ -140,21 +135,29 @@ class Handshake:
             )
             refusal.headers["Allow"] = "GET"
             return refusal
-        refusal = _check_origin(connection, request)
-        if refusal is not None:
-            return refusal
-        handler = path.route.endpoint.open()
-        refusal = await _response(handler.process_request(path, request.headers))
-        if refusal is None:
-            path.accepted = _Accepted(self, handler)
-        return refusal
+        return _check_origin(connection, request)
+
+    def accepted(self, connection: ServerConnection, raw: str | None) -> Handler | None:
+        """Return what serves a connection, if this handshake has let it in.
+
+        Args:
+            connection: The connection.
+            raw: The path to route by if not the one requested, or None.
+        """
+        path = getattr(connection, "path", None)
+        if isinstance(path, RoutedPath) and (raw is None or raw == path):
+            outcome = path.outcome
+            if isinstance(outcome, _Accepted) and outcome.handshake is self:
+                return outcome.handler
+        return None
 
     async def admit_open(
         self, connection: ServerConnection, raw: str | None
-    ) -> tuple[Handler, RoutedPath] | None:
-        """Find what serves an open connection; take the steps if none were taken.
+    ) -> Handler | None:
+        """Take all the steps for a connection that is open already.
 
         Args:
+            connection: The connection.
             raw: The path to route by if not the one requested, or None.
 
         Returns:
@@ -163,25 +166,26 @@ class Handshake:
         """
         request = connection.request
         assert request is not None, "the connection is open"
-        path = getattr(connection, "path", None)
-        if not (isinstance(path, RoutedPath) and raw in (None, path)):
-            path = None
-        if path is None or not self._accepted(path):
-            if raw is not None:
-                request = Request(str(raw), request.headers)
-            refusal = await self.admit(connection, request)
-            if refusal is not None:
-                response, close_code = refusal
-                reason = close_reason(response.reason_phrase)
-                await close_in_time(connection, close_code, reason)
-                return None
-            path = _with_path(connection).path
-        handler: Handler = path.accepted.handler
-        return handler, path
+        if raw is not None:
+            request = Request(str(raw), request.headers)
+        response = await self.process_request(connection, request)
+        if response is not None:
+            code = _with_path(connection).path.outcome
+            await close_in_time(connection, code, close_reason(response.reason_phrase))
+            return None
+        return self.accepted(connection, None)
 
-    def _accepted(self, path: RoutedPath) -> bool:
-        accepted = path.accepted
-        return isinstance(accepted, _Accepted) and accepted.handshake is self
+
+def _is_special(
+    connection: ServerConnection, request: Request, path: RoutedPath
+) -> bool:
+    """Tell whether a handshake needs more steps than that of its route."""
+    return (
+        path.route is None
+        or request.method != "GET"
+        or connection.protocol.origins is not None
+        or (isinstance(connection, Protocol) and connection.has_hook)
+    )
 
 
 def _check_host(request: Request) -> None:
@@ -206,10 +210,6 @@ async def _response(result: object) -> Response | None:
     if inspect.isawaitable(result):
         result = await result
     return to_response(result)
-
-
-def _whose(path: RoutedPath) -> str:
-    return f"path {path!r}" if path.route is None else f"route {path.route}"
 
 
 def _with_path(connection: ServerConnection) -> Protocol:

@@ -8,13 +8,17 @@ watches that this works.
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 from websockets.asyncio.server import Server
 
+from .exceptions import NotServing
 from .tasks import Tasks
 
-__all__ = ["RoutedServer", "with_lifespan"]
+__all__ = ["RoutedServer", "Servers"]
+
+T = TypeVar("T")
 
 
 class RoutedServer(Server):
@@ -38,13 +42,34 @@ class RoutedServer(Server):
             await asyncio.shield(self._ending)
 
 
-def with_lifespan(server: Server) -> RoutedServer:
-    """Turn a server that ``websockets.serve`` made, not yet started, into ours."""
+class Servers:
+    """The servers of one router."""
 
-    def failed(error: BaseException) -> None:
-        server.logger.error("task of the server failed", exc_info=error)
+    def __init__(self) -> None:
+        self._servers: list[RoutedServer] = []
 
-    server.__class__ = RoutedServer
-    assert isinstance(server, RoutedServer)
-    server.tasks = Tasks("the server", failed)
-    return server
+    def add(self, server: Server) -> RoutedServer:
+        """Turn a server of ``websockets.serve``, not yet started, into one of ours."""
+
+        def failed(error: BaseException) -> None:
+            server.logger.error("task of the server failed", exc_info=error)
+
+        server.__class__ = RoutedServer
+        assert isinstance(server, RoutedServer)
+        server.tasks = Tasks("the server", failed)
+        self._servers = [each for each in self._servers if each.close_task is None]
+        self._servers.append(server)
+        return server
+
+    def start_task(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Start a task that ends with a server.
+
+        Raises:
+            NotServing: If none of the servers runs; the coroutine is closed.
+        """
+        for server in self._servers:
+            # It has no ``server`` before it listens.
+            if hasattr(server, "server") and server.is_serving():
+                return server.tasks.start(coroutine)
+        coroutine.close()
+        raise NotServing("no server of this router runs")

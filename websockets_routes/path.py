@@ -75,8 +75,8 @@ class RoutedPath(str):
 
     __slots__ = (
         "_query_params",
-        "accepted",
         "context",
+        "outcome",
         "params",
         "path",
         "query",
@@ -88,8 +88,9 @@ class RoutedPath(str):
     context: dict[Any, Any]
     path: str
     query: str
-    # For the handshake: what serves the connection once its hooks let it in.
-    accepted: Any
+    # For the handshake: what serves the connection once its hooks have let it in,
+    # or the code to close it with if they have not.
+    outcome: Any
     _query_params: QueryParams | None
 
     def __new__(
@@ -112,7 +113,7 @@ class RoutedPath(str):
         self.route = route
         self.params = params
         self.context = {} if context is None else context
-        self.accepted = None
+        self.outcome = None
         self._query_params = None
         return self
 
@@ -126,7 +127,7 @@ class RoutedPath(str):
     def __copy__(self) -> Self:
         target = Target(self.path, self.query, [])
         copied = type(self)(self, target, self.route, self.params, self.context)
-        copied.accepted = self.accepted
+        copied.outcome = self.outcome
         return copied
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:

@@ -23,7 +23,6 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from websockets import (
-    CloseCode,
     ConnectionClosedError,
     Headers,
     ServerProtocol,
@@ -32,7 +31,6 @@ from websockets import (
 from websockets.asyncio.server import Server, ServerConnection
 from websockets.typing import Data, DataLike
 
-from .closing import close_in_time
 from .exceptions import BacklogFull, NotServing
 from .opcodes import OpCode
 from .path import RoutedPath
@@ -75,8 +73,8 @@ class Protocol(ServerConnection):
     # Made with the first of them.
     _tasks: Tasks | None = None
     _behind_fragments: list[tuple[DataLike, bool]] | None = None
-    # Whether what came behind the request, before the response, was no frame.
-    _failed_early = False
+    #: Whether what came behind the request, before the response, was no frame.
+    failed_early = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -237,6 +235,11 @@ class Protocol(ServerConnection):
             self.connection_lost_waiter.add_done_callback(lambda _: tasks.cancel())
         return self._tasks.start(coroutine)
 
+    @property
+    def has_tasks(self) -> bool:
+        """Whether a task was started on the connection, ended or not."""
+        return self._tasks is not None
+
     async def end_tasks(self) -> None:
         """Cancel the tasks of the connection, and wait until they are done."""
         if self._tasks is not None:
@@ -247,19 +250,15 @@ class Protocol(ServerConnection):
 
     # What websockets calls
 
-    async def handshake(
+    def handshake(
         self, process_request: Any = None, *args: Any, **kwargs: Any
-    ) -> None:
+    ) -> Coroutine[Any, Any, None]:
         if self.router is not None:
-            process_request = partial(
-                self.router.handshake.process_request, hook=process_request
-            )
-        await super().handshake(process_request, *args, **kwargs)
-        if self._failed_early and self.protocol.state is State.OPEN:
-            code = CloseCode.PROTOCOL_ERROR
-            await close_in_time(self, code, "no frame behind the request", fail=True)
-        if self.protocol.state is not State.OPEN:
-            await self.end_tasks()
+            hook = process_request
+            process_request = self.router.handshake.process_request
+            if hook is not None:
+                process_request = partial(process_request, hook=hook)
+        return super().handshake(process_request, *args, **kwargs)
 
     def send_data(self) -> None:
         if self.protocol.state is State.CONNECTING:
@@ -280,7 +279,7 @@ class Protocol(ServerConnection):
             protocol.writes.clear()
             if protocol.eof_sent:
                 protocol.eof_sent = False
-                self._failed_early = True
+                self.failed_early = True
 
     def _answer_malformed_request(self, problem: BaseException | None) -> None:
         """Answer a request that the parser gave up, before it closes the stream.

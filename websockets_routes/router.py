@@ -12,11 +12,12 @@ import websockets.asyncio.server
 from websockets import Headers, Request, Response
 from websockets.asyncio.server import Server, ServerConnection
 
+from .binding import bind_class, bind_factory
 from .endpoint import Endpoint, endpoint_name
-from .exceptions import EndpointError, NotServing
+from .exceptions import EndpointError
 from .extensions import Extensions, Registrar
 from .handshake import Handshake, Hook, NotFound
-from .lifespan import RoutedServer, with_lifespan
+from .lifespan import Servers
 from .path import RoutedPath
 from .protocol import Protocol
 from .resource import Resource, declarations
@@ -53,10 +54,11 @@ class Router:
 
     def __init__(self, *, json: Any = json_module) -> None:
         self._table = RouteTable()
-        self._serializer = Serializer(json)
         self._extensions = Extensions(Protocol)
-        self._servers: list[RoutedServer] = []
+        self._servers = Servers()
         self.handshake = Handshake(self._table)
+        # What the connections of this router have.
+        self._bound = {"router": self, "serializer": Serializer(json)}
 
     # Declaring
 
@@ -264,10 +266,12 @@ class Router:
             ws: The connection.
             path: The path to route by, if not the one requested.
         """
-        admitted = await self.handshake.admit_open(ws, path)
-        if admitted is not None:
-            handler, routed = admitted
-            await serve_connection(handler, ws, routed)
+        handler = self.handshake.accepted(ws, path)
+        if handler is None:
+            handler = await self.handshake.admit_open(ws, path)
+            if handler is None:
+                return
+        await serve_connection(handler, ws)
 
     __call__ = handle
 
@@ -296,20 +300,7 @@ class Router:
             EndpointError: If the base is no ``Protocol``.
             ExtensionError: If the base has a name that an extension adds.
         """
-        if not (isinstance(base, type) and issubclass(base, Protocol)):
-            raise EndpointError(
-                endpoint_name(base),
-                "it must be a subclass of websockets_routes.Protocol",
-            )
-        attributes = {
-            **self._extensions.close(base),
-            "router": self,
-            "serializer": self._serializer,
-            "__doc__": base.__doc__,
-            "__module__": base.__module__,
-            "__qualname__": base.__qualname__,
-        }
-        return type(base.__name__, (base,), attributes)
+        return bind_class(base, self._extensions, self._bound)
 
     def start_task(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Start a task that ends with the server, after its last handler returned.
@@ -319,11 +310,7 @@ class Router:
         Raises:
             NotServing: If no server that ``serve`` made for this router runs.
         """
-        for server in self._servers:
-            if hasattr(server, "server") and server.is_serving():
-                return server.tasks.start(coroutine)
-        coroutine.close()
-        raise NotServing("no server of this router runs")
+        return self._servers.start_task(coroutine)
 
     def serve(
         self,
@@ -370,9 +357,7 @@ class Router:
             process_request=process_request,
             **kwargs,
         )
-        self._servers = [each for each in self._servers if each.close_task is None]
-        self._servers.append(with_lifespan(server))
-        return server
+        return self._servers.add(server)
 
     def unix_serve(self, path: str | None = None, **kwargs: Any) -> Server:
         """Serve the routes on a Unix socket.
@@ -428,14 +413,6 @@ class Router:
     def _connection_factory(
         self, create: Callable[..., Protocol] | None
     ) -> Callable[..., Protocol]:
-        if create is None:
-            return self.connection_class()
-        if isinstance(create, type):
-            return self.connection_class(create)
-
-        def create_connection(*args: Any, **kwargs: Any) -> Protocol:
-            connection = create(*args, **kwargs)
-            connection.router = self
-            return connection
-
-        return create_connection
+        if create is None or isinstance(create, type):
+            return self.connection_class(create or Protocol)
+        return bind_factory(create, self._bound)

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from websockets import CloseCode, ConnectionClosed, State
 from websockets.asyncio.server import ServerConnection
 
 from .closing import close_in_time, close_reason
 from .endpoint import Handler
 from .exceptions import RoutesError
-from .path import RoutedPath
 from .protocol import Protocol
 
 __all__ = ["serve_connection"]
 
 
-async def serve_connection(
-    handler: Handler, ws: ServerConnection, path: RoutedPath
-) -> None:
+async def serve_connection(handler: Handler, ws: ServerConnection) -> None:
     """Run a handler until it has ended, and the tasks of its connection too.
 
     A peer that goes away is no failure of the handler, nor is one that breaks a
@@ -26,6 +25,12 @@ async def serve_connection(
     Raises:
         Exception: Any other exception of the handler, for ``websockets`` to log.
     """
+    if isinstance(ws, Protocol) and ws.failed_early:
+        reason = "no frame behind the request"
+        await close_in_time(ws, CloseCode.PROTOCOL_ERROR, reason, fail=True)
+        return
+    # Set by the handshake, on connections of websockets' own class too.
+    path = cast(Protocol, ws).path
     try:
         await handler.handle(ws, path)
     except ConnectionClosed:
@@ -38,5 +43,5 @@ async def serve_connection(
         ws.logger.info("closing a connection of route %s: %s", path.route, error)
         await close_in_time(ws, error.close_code, close_reason(str(error)))
     finally:
-        if isinstance(ws, Protocol):
+        if isinstance(ws, Protocol) and ws.has_tasks:
             await ws.end_tasks()

@@ -64,9 +64,14 @@ class RouteTable:
             BadRequest: If the target is malformed.
         """
         target = parse_target(raw)
-        for path in self.matches(raw, target, headers):
-            return path
-        return RoutedPath(raw, target)
+        found = self._tree.first(target)
+        if found is None:
+            return RoutedPath(raw, target)
+        route, params = found
+        if route.condition is None:
+            return RoutedPath(raw, target, route, params)
+        matches = self.matches(raw, target, headers)
+        return next(matches, None) or RoutedPath(raw, target)
 
     def matches(
         self, raw: str, target: Target, headers: Headers | None = None

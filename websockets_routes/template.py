@@ -92,6 +92,8 @@ class Template:
         # As in Routes: what params hold is text.
         self.defaults = {name: str(value) for name, value in (defaults or {}).items()}
         self.forms = tuple(self._forms())
+        #: Whether the values of its parameters are its params, as they are.
+        self.is_plain = len(self.forms) == 1 and not self.defaults
 
     def __repr__(self) -> str:
         return f"Template({self.text!r})"

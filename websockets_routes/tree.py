@@ -8,7 +8,7 @@ then the one that was added first.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Generic, NamedTuple, TypeVar
 
@@ -33,6 +33,10 @@ class _Leaf(NamedTuple, Generic[T]):
     payload: T
     # What the last segments have to match together; None if they are in the tree.
     tail: Pattern | None
+
+    def params(self, values: Sequence[str]) -> dict[str, str]:
+        params = dict(zip(self.names, values, strict=True))
+        return params if self.template.is_plain else self.template.params(params)
 
 
 _Found = tuple[_Leaf[T], Values]
@@ -105,6 +109,27 @@ class Tree(Generic[T]):
                 uncommon.tails = _inserted(uncommon.tails, leaf)
         self._count += 1
 
+    def first(self, target: Target) -> tuple[T, dict[str, str]] | None:
+        """Find the most specific match, as ``matches`` does, only faster."""
+        node = self._root
+        values: list[str] = []
+        for segment in target.segments:
+            literal = node.literals.get(segment)
+            if literal is not None:
+                node = literal
+            elif node.parameter is not None and segment and not node.uncommon:
+                node = node.parameter
+                values.append(join_segments(segment))
+            else:
+                break
+        else:
+            # Literals wherever there was one, parameters elsewhere: if this way
+            # ends at a template, none is more specific.
+            if node.leaves:
+                leaf = node.leaves[0]
+                return leaf.payload, leaf.params(values)
+        return next(self.matches(target), None)
+
     def matches(self, target: Target) -> Iterator[tuple[T, dict[str, str]]]:
         """Find what a target matches, the most specific first.
 
@@ -119,8 +144,7 @@ class Tree(Generic[T]):
                 if template in seen:
                     continue
                 seen.append(template)
-            params = template.params(dict(zip(leaf.names, values, strict=True)))
-            yield leaf.payload, params
+            yield leaf.payload, leaf.params(values)
 
 
 def _descend(node: _Node[T], segment: tuple[Part, ...], rank: Rank) -> _Node[T]:

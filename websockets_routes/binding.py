@@ -1,0 +1,54 @@
+"""Binding: connection classes and factories whose connections know a router."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from .endpoint import endpoint_name
+from .exceptions import EndpointError
+from .extensions import Extensions
+from .protocol import Protocol
+
+__all__ = ["bind_class", "bind_factory"]
+
+
+def bind_class(
+    base: type[Protocol], extensions: Extensions, attributes: Mapping[str, Any]
+) -> type[Protocol]:
+    """Make a subclass that looks like its base.
+
+    Args:
+        base: ``Protocol`` or a subclass.
+        extensions: What adds to it; takes no more from now on.
+        attributes: What else it has.
+
+    Raises:
+        EndpointError: If the base is no ``Protocol``.
+        ExtensionError: If the base has a name that an extension adds.
+    """
+    if not (isinstance(base, type) and issubclass(base, Protocol)):
+        raise EndpointError(
+            endpoint_name(base), "it must be a subclass of websockets_routes.Protocol"
+        )
+    looks = {
+        "__doc__": base.__doc__,
+        "__module__": base.__module__,
+        "__qualname__": base.__qualname__,
+    }
+    namespace = {**extensions.close(base), **attributes, **looks}
+    return type(base.__name__, (base,), namespace)
+
+
+def bind_factory(
+    create: Callable[..., Protocol], attributes: Mapping[str, Any]
+) -> Callable[..., Protocol]:
+    """Wrap a function that makes connections, so that they have these attributes."""
+
+    def create_connection(*args: Any, **kwargs: Any) -> Protocol:
+        connection = create(*args, **kwargs)
+        for name, value in attributes.items():
+            setattr(connection, name, value)
+        return connection
+
+    return create_connection
