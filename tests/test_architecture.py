@@ -27,6 +27,8 @@ ORDER = (
     "lifespan",
     "binding",
     "protocol",
+    "fragments",
+    "answering",
     "refusal",
     "table",
     "resource",

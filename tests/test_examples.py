@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import http.client
 import json
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 import websocket
-from websockets.exceptions import ConnectionClosedOK, InvalidStatus
+from websockets.exceptions import (
+    ConnectionClosed,
+    ConnectionClosedOK,
+    InvalidStatus,
+)
 from websockets.sync.client import connect
 
 from tests.processes import ROOT, TIMEOUT, ServerProcess, serving
@@ -31,7 +36,14 @@ def example(name: str) -> Iterator[ServerProcess]:
 
 def test_every_example_is_tested() -> None:
     names = {path.stem for path in (ROOT / "examples").glob("*.py")}
-    assert names == {"custom_protocol", "echo", "thing"}
+    assert names == {
+        "custom_protocol",
+        "echo",
+        "events",
+        "extension",
+        "resource",
+        "thing",
+    }
 
 
 def test_echo() -> None:
@@ -82,3 +94,55 @@ def test_custom_protocol() -> None:
         plain.request("GET", "/healthz")
         assert plain.getresponse().read() == b"ok\n"
         plain.close()
+
+
+def test_events() -> None:
+    with example("events") as server:
+        base = f"ws://127.0.0.1:{server.port}"
+        echo = websocket.create_connection(f"{base}/echo", timeout=TIMEOUT)
+        echo.send("hi")
+        assert echo.recv() == "hi"
+        echo.send_binary(b"hi")
+        assert echo.recv() == b"hi"
+        echo.close()
+        with connect(f"{base}/count") as ws:
+            assert json.loads(ws.recv(timeout=TIMEOUT)) == {"say": "something"}
+            ws.send("one two")
+            ws.send(["three ", "four"])
+            ws.ping()
+            assert json.loads(ws.recv(timeout=TIMEOUT)) == {"words": 4}
+        with connect(f"{base}/count") as ws:
+            ws.recv(timeout=TIMEOUT)
+            ws.send(b"bytes")
+            with pytest.raises(ConnectionClosed) as closed:
+                ws.recv(timeout=TIMEOUT)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1011
+        assert server.stop(signal.SIGTERM) == 0
+    assert "4 words until 1000" in server.log
+    assert "only words can be counted" in server.log
+
+
+def test_resource() -> None:
+    with example("resource") as server:
+        base = f"ws://127.0.0.1:{server.port}/chat"
+        with connect(f"{base}/room/tea") as one, connect(f"{base}/room/tea") as two:
+            one.send("milk?")
+            assert one.recv(timeout=TIMEOUT) == "milk?"
+            assert two.recv(timeout=TIMEOUT) == "milk?"
+            with connect(f"{base}/rooms") as count:
+                assert json.loads(count.recv(timeout=TIMEOUT)) == {"tea": 2}
+
+
+def test_extension() -> None:
+    with example("extension") as server:
+        base = f"ws://127.0.0.1:{server.port}/as"
+        with connect(f"{base}/ada") as ada, connect(f"{base}/ben") as ben:
+            ada.send("ben: hello")
+            told = json.loads(ben.recv(timeout=TIMEOUT))
+            assert told == {"from": "ada", "text": "hello"}
+            ben.send("cleo: hello")
+            told = json.loads(ben.recv(timeout=TIMEOUT))
+            assert told == {"offline": "cleo", "contacts": ["cleo"]}
+            with connect(f"{base}/ada") as other, pytest.raises(ConnectionClosed):
+                other.recv(timeout=TIMEOUT)

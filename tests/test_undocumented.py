@@ -14,7 +14,8 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from websockets import InvalidMessage
+from websockets import Frame, InvalidMessage, Opcode
+from websockets.asyncio.messages import MAX_FRAGMENTS
 from websockets.asyncio.server import Server, ServerConnection
 from websockets.exceptions import HeaderLineTooLong, RequestLineTooLong
 from websockets.http11 import SERVER
@@ -418,3 +419,125 @@ async def test_a_router_is_made_outside_of_a_loop() -> None:
     router = await asyncio.to_thread(Router)
     async with serving(router.serve(HOST, 0)) as url:
         assert await refusal(url) == 404
+
+
+# dispatcher.py
+
+
+@pytest.mark.parametrize(
+    "name", ["process_event", "pause_writing", "resume_writing", "close"]
+)
+async def test_what_dispatcher_py_replaces_is_looked_up_at_each_call(name: str) -> None:
+    """Dispatcher puts its own into the attributes of a connection."""
+    called = asyncio.Event()
+
+    async def handler(ws: ServerConnection) -> None:
+        original = getattr(ws, name)
+
+        def replacement(*args: Any) -> Any:
+            called.set()
+            return original(*args)
+
+        vars(ws)[name] = replacement
+        await ws.send("replaced")
+        if name == "pause_writing" or name == "resume_writing":
+            await ws.send(bytes(2**23))
+        await ws.recv()
+
+    server = serve_plain(handler, compression=None, write_limit=1024)
+    async with serving(server) as url, connecting(url, max_size=None) as client:
+        assert await client.recv() == "replaced"
+        await client.send("go on")
+        await called.wait()
+
+
+async def test_a_connection_has_what_dispatcher_py_reads() -> None:
+    """Dispatcher reads the marks of the queue, and how the connection is closed."""
+    found: list[object] = []
+
+    async def handler(ws: ServerConnection) -> None:
+        protocol = ws.protocol
+        found.extend((ws.max_queue_high, ws.max_queue_low, ws.paused))
+        found.append(ws.connection_lost_waiter.done())
+        found.extend((protocol.close_rcvd, protocol.close_sent))
+        await ws.wait_closed()
+        found.append(ws.connection_lost_waiter.done())
+        for close in (protocol.close_rcvd, protocol.close_sent):
+            assert close is not None
+            found.append((close.code, close.reason))
+        found.append(protocol.close_rcvd_then_sent)
+
+    server = serve_plain(handler, max_queue=(8, 3))
+    async with serving(server) as url, connecting(url) as client:
+        await client.close(4001, "bye")
+    close = (4001, "bye")
+    assert found == [8, 3, False, False, None, None, True, close, close, True]
+
+
+async def test_recv_messages_holds_the_frames_that_came_early() -> None:
+    """Dispatcher takes them over, and reading goes on."""
+    found: list[Any] = []
+
+    async def handler(ws: ServerConnection) -> None:
+        messages = ws.recv_messages
+        found.extend(bytes(frame.data) for frame in messages.frames.queue)
+        assert messages.paused
+        messages.frames.queue.clear()
+        messages.maybe_resume()
+        assert ws.transport.is_reading()
+
+    server = serve_plain(handler, max_queue=1, close_timeout=0.1)
+    async with serving(server):
+        frame = Frame(Opcode.TEXT, b"early").serialize(mask=True)
+        await exchange(port(server), REQUEST + 2 * frame)
+    assert found == [b"early", b"early"]
+
+
+def test_acknowledge_pings_takes_the_data_of_a_pong() -> None:
+    """Dispatcher calls it, as ``process_event`` does."""
+    parameters = inspect.signature(ServerConnection.acknowledge_pings).parameters
+    assert list(parameters) == ["self", "data"]
+
+
+def test_a_message_has_at_most_4096_fragments() -> None:
+    """Dispatcher has the limit of ``recv()``."""
+    assert MAX_FRAGMENTS == 4096
+
+
+# protocol.py, to send without awaiting
+
+
+async def test_send_in_progress_is_a_future_that_ends_with_the_fragments() -> None:
+    """Protocol.send_nowait waits for it rather than break the message."""
+    found: list[Any] = []
+
+    async def handler(ws: ServerConnection) -> None:
+        async def fragments() -> Any:
+            yield "one"
+            found.append(ws.send_in_progress)
+            yield "two"
+
+        found.append(ws.send_in_progress)
+        await ws.send(fragments())
+        found.append(ws.send_in_progress)
+
+    async with serving(serve_plain(handler)) as url, connecting(url) as client:
+        assert await client.recv() == "onetwo"
+    before, during, after = found
+    assert before is after is None
+    assert during is not None
+    assert during.done()
+
+
+async def test_data_to_send_holds_what_send_text_and_send_binary_made() -> None:
+    """Protocol.send_nowait writes it, before anything else can."""
+
+    async def handler(ws: ServerConnection) -> None:
+        assert ws.protocol.data_to_send() == []
+        ws.protocol.send_text(b"one")
+        ws.protocol.send_binary(b"two")
+        ws.transport.write(b"".join(ws.protocol.data_to_send()))
+
+    async with serving(serve_plain(handler)) as url, connecting(url) as client:
+        assert await client.recv() == "one"
+        assert await client.recv() == b"two"

@@ -15,6 +15,7 @@ from .exceptions import (
     TemplateError,
     UnknownName,
 )
+from .extensions import Registrar
 from .opcodes import OpCode
 from .path import QueryParams, RoutedPath
 from .protocol import Protocol
@@ -36,6 +37,7 @@ __all__ = [
     "OpCode",
     "Protocol",
     "QueryParams",
+    "Registrar",
     "Resource",
     "Route",
     "RoutedPath",

@@ -41,14 +41,14 @@ def bind_class(
 
 
 def bind_factory(
-    create: Callable[..., Protocol], attributes: Mapping[str, Any]
+    create: Callable[..., Protocol], bind: Callable[[type[Protocol]], type[Protocol]]
 ) -> Callable[..., Protocol]:
-    """Wrap a function that makes connections, so that they have these attributes."""
+    """Wrap a function that makes connections, so that their class is bound."""
+    bind(Protocol)  # so that extensions come too late from now on
 
     def create_connection(*args: Any, **kwargs: Any) -> Protocol:
         connection = create(*args, **kwargs)
-        for name, value in attributes.items():
-            setattr(connection, name, value)
+        connection.__class__ = bind(type(connection))
         return connection
 
     return create_connection

@@ -8,9 +8,9 @@ What this module takes from ``websockets`` beyond its documentation, and
 ``tests/test_undocumented.py`` watches: it puts its own ``process_event``,
 ``pause_writing``, ``resume_writing`` and ``close`` in the place of those of a
 connection (they are looked up at each call), takes over what ``recv_messages``
-holds, calls ``acknowledge_pings``, and reads ``max_queue_high``,
-``max_queue_low``, ``paused``, ``connection_lost_waiter``, ``protocol.close_rcvd``,
-``protocol.close_sent`` and ``protocol.close_rcvd_then_sent``.
+holds, and its marks, calls ``acknowledge_pings``, and reads ``paused``,
+``connection_lost_waiter``, and of the protocol ``close_rcvd``, ``close_sent``,
+``close_rcvd_then_sent`` and ``parser_exc``.
 """
 
 from __future__ import annotations
@@ -69,8 +69,7 @@ class Dispatcher:
         self._queue: deque[Frame] = deque()
         self._fragments: list[Frame] = []
         # The same marks as those of the queue that recv() takes from.
-        self._high, low = ws.max_queue_high, ws.max_queue_low
-        self._low = (self._high or 0) // 4 if low is None else low
+        self._high, self._low = ws.recv_messages.high, ws.recv_messages.low or 0
         self._reading_paused = False
         self._writing_paused = False
         # What the task has to take care of: a coroutine event that was called, the
@@ -141,15 +140,17 @@ class Dispatcher:
             self._ready = False
             if self._error is not None:
                 raise self._error
-            if self._rejection is not None:
-                code, reason = self._rejection
-                await self._close_in_time(code, reason, fail=True)
-                return
             if self._awaitable is not None:
                 awaitable, self._awaitable = self._awaitable, None
                 await awaitable
-            elif self._queue and (lost.done() or not self._writing_paused):
+            elif self._queue and (
+                not self._writing_paused or self._rejection is not None or lost.done()
+            ):
                 self._deliver(self._take())
+            elif self._rejection is not None:
+                code, reason = self._rejection
+                await self._close_in_time(code, reason, fail=True)
+                return
             elif lost.done():
                 return
             else:
@@ -167,6 +168,10 @@ class Dispatcher:
     def _receive(self, frame: Frame) -> None:
         """Take a frame: the connection's ``process_event``."""
         opcode = frame.opcode
+        if opcode is _PONG:
+            self._ws.acknowledge_pings(bytes(frame.data))
+        if self._is_over():
+            return
         events = self._events
         if opcode is _TEXT or opcode is _BINARY or opcode is _CONTINUATION:
             if not frame.fin or opcode is _CONTINUATION:
@@ -188,15 +193,14 @@ class Dispatcher:
             if events.ping is None:
                 return
         elif opcode is _PONG:
-            self._ws.acknowledge_pings(bytes(frame.data))
             if events.pong is None:
                 return
         else:
             return
-        if not self._ready:
-            self._enqueue(frame)
-        elif not self._closed_here():
+        if self._ready:
             self._deliver(frame)
+        else:
+            self._enqueue(frame)
 
     def _assemble(self, frame: Frame) -> Frame | None:
         """Collect the frames of a fragmented message; return it when it is whole."""
@@ -222,6 +226,7 @@ class Dispatcher:
                     text = str(frame.data, "utf-8")
                 except UnicodeDecodeError as error:
                     reason = f"{error.reason} at position {error.start}"
+                    self._queue.clear()
                     self._reject(CloseCode.INVALID_DATA, reason)
                     return
                 result = events.text(ws, text, OpCode.TEXT)  # type: ignore[misc]
@@ -242,22 +247,28 @@ class Dispatcher:
             self._wake()
 
     def _reject(self, code: int, reason: str) -> None:
-        if self._rejection is None:
-            self._rejection = code, reason
+        # What was received before is delivered first, what comes then is dropped.
+        self._rejection = code, reason
+        self._fragments.clear()
         self._wake()
 
-    def _closed_here(self) -> bool:
-        """Tell whether this side has closed: what comes then is too late."""
+    def _is_over(self) -> bool:
+        """Tell whether this side has closed, or will: what comes now is too late."""
         protocol = self._ws.protocol
-        return protocol.close_sent is not None and not protocol.close_rcvd_then_sent
+        return (
+            self._error is not None
+            or self._rejection is not None
+            or (
+                protocol.close_sent is not None
+                and not protocol.close_rcvd_then_sent
+                # The parser closes too, for what came after this.
+                and protocol.parser_exc is None
+            )
+        )
 
     # The queue, and what holds it up
 
     def _enqueue(self, frame: Frame) -> None:
-        if self._error is not None or self._rejection is not None:
-            return
-        if self._closed_here():
-            return
         self._queue.append(frame)
         high = self._high
         if high is not None and len(self._queue) > high and not self._reading_paused:

@@ -15,6 +15,9 @@ __all__ = ["Extensions", "Registrar"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+# What ``websockets`` sets on connections from outside of their class.
+_ANNOTATED = {"handler", "handler_kwargs", "username"}
+
 
 class Registrar:
     """What an extension is given to add to: it stands for any connection."""
@@ -112,8 +115,9 @@ class Extensions:
 
 def _names(cls: type) -> set[str]:
     """List the attributes of a class and those that its methods set on ``self``."""
-    found = set(dir(cls))
+    found = set(dir(cls)) | _ANNOTATED
     for each in cls.__mro__:
+        found |= set(vars(each).get("__annotations__", ()))
         for function in vars(each).values():
             if isinstance(function, FunctionType):
                 found |= {

@@ -22,6 +22,7 @@ from websockets import (
 )
 from websockets.asyncio.server import ServerConnection
 
+from .answering import failed_early
 from .closing import close_in_time, close_reason
 from .endpoint import Handler
 from .exceptions import BadRequest
@@ -75,6 +76,8 @@ class Handshake:
             None if the connection is let in, or the response that refuses it.
         """
         path: RoutedPath | None = None
+        if connection.protocol.eof_sent:
+            failed_early(connection)
         try:
             _check_host(request)
             path = self.table.match(request.path, request.headers)

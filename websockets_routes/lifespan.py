@@ -38,8 +38,8 @@ class RoutedServer(Server):
 
     async def wait_closed(self) -> None:
         await super().wait_closed()
-        if self._ending is not None:
-            await asyncio.shield(self._ending)
+        assert self._ending is not None, "close() was called"
+        await asyncio.shield(self._ending)
 
 
 class Servers:

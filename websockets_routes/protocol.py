@@ -5,10 +5,6 @@ What this module takes from ``websockets`` beyond its documentation, and
 
 - ``ServerConnection.handshake(process_request, …)``, called once a connection by
   its server, so that the route is known before any other hook runs;
-- ``ServerConnection.send_data()``, ``protocol.handshake_exc``,
-  ``protocol.reader``, ``protocol.writes`` and ``protocol.eof_sent``, to answer a
-  request that its parser drops without a word, and one that is followed by
-  anything else than frames;
 - ``transport``, ``send_in_progress`` and ``protocol.data_to_send()``, to send
   without awaiting;
 - ``connection_lost_waiter``, to end the tasks of a connection with it.
@@ -19,10 +15,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
 from functools import partial
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from websockets import (
+    ConnectionClosed,
     ConnectionClosedError,
     Headers,
     ServerProtocol,
@@ -31,10 +27,11 @@ from websockets import (
 from websockets.asyncio.server import Server, ServerConnection
 from websockets.typing import Data, DataLike
 
+from .answering import answer_malformed_requests
 from .exceptions import BacklogFull, NotServing
+from .fragments import BehindFragments
 from .opcodes import OpCode
 from .path import RoutedPath
-from .refusal import text_response
 from .serializer import Serializer
 from .tasks import Tasks
 
@@ -72,9 +69,6 @@ class Protocol(ServerConnection):
     path: RoutedPath
     # Made with the first of them.
     _tasks: Tasks | None = None
-    _behind_fragments: list[tuple[DataLike, bool]] | None = None
-    #: Whether what came behind the request, before the response, was no frame.
-    failed_early = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -89,8 +83,9 @@ class Protocol(ServerConnection):
         **kwargs: Any,
     ) -> None:
         super().__init__(protocol, server, **kwargs)
+        answer_malformed_requests(protocol)
         if router is not None:
-            self.router = router
+            self.__class__ = router.connection_class(type(self))
 
     @property
     def params(self) -> dict[str, str] | Any:
@@ -133,7 +128,8 @@ class Protocol(ServerConnection):
     def send_nowait(self, message: DataLike, *, text: bool | None = None) -> None:
         """Send a message from a plain function, which cannot await.
 
-        It goes out in order with what was sent before. Nothing waits for a slow
+        It goes out at once, in order with what was sent before; behind the last
+        fragment, while a fragmented message is being sent. Nothing waits for a slow
         peer: ``max_backlog`` bounds what may wait to be sent.
 
         Args:
@@ -156,15 +152,18 @@ class Protocol(ServerConnection):
         protocol = self.protocol
         transport = self.transport
         if protocol.state is not State.OPEN or transport.is_closing():
-            raise ConnectionClosedError(
-                protocol.close_rcvd, protocol.close_sent, protocol.close_rcvd_then_sent
-            )
+            raise self._closed()
         backlog = transport.get_write_buffer_size()
+        sent = self.send_in_progress
+        if isinstance(sent, BehindFragments):
+            backlog += sent.size
         if backlog > self.max_backlog:
             raise BacklogFull(backlog, self.max_backlog)
-        if self.send_in_progress is not None:
+        if sent is not None:
             # Frames of another message must not stand between fragments.
-            self._send_behind_fragments(self.send_in_progress, message, is_text)
+            if not isinstance(sent, BehindFragments):
+                sent = self.send_in_progress = BehindFragments(self, sent)
+            sent.add(bytes(message), is_text)
             return
         if is_text:
             protocol.send_text(message)
@@ -173,22 +172,13 @@ class Protocol(ServerConnection):
         for data in protocol.data_to_send():
             transport.write(data)
 
-    def _send_behind_fragments(
-        self, sent: asyncio.Future[None], message: DataLike, text: bool
-    ) -> None:
-        if self._behind_fragments is None:
-            self._behind_fragments = []
-            sent.add_done_callback(self._flush_behind_fragments)
-        waiting = sum(len(each) for each, _ in self._behind_fragments)
-        if waiting > self.max_backlog:
-            raise BacklogFull(waiting, self.max_backlog)
-        self._behind_fragments.append((message, text))
-
-    def _flush_behind_fragments(self, _: object) -> None:
-        behind, self._behind_fragments = self._behind_fragments or [], None
-        if self.protocol.state is State.OPEN:
-            for message, text in behind:
-                self.send_nowait(message, text=text)
+    def _closed(self) -> ConnectionClosed:
+        protocol = self.protocol
+        if protocol.state is State.CLOSED:
+            return self.close_exc
+        return ConnectionClosedError(
+            protocol.close_rcvd, protocol.close_sent, protocol.close_rcvd_then_sent
+        )
 
     async def send_json(self, value: Any) -> None:
         """Send a value as JSON, in a text frame.
@@ -246,7 +236,10 @@ class Protocol(ServerConnection):
             await self._tasks.end()
 
     def _task_failed(self, error: BaseException) -> None:
-        self.logger.error("task of route %s failed", self.path.route, exc_info=error)
+        if isinstance(error, ConnectionClosed) and self.state is not State.OPEN:
+            return
+        route = getattr(getattr(self, "path", None), "route", None)
+        self.logger.error("task of route %s failed", route, exc_info=error)
 
     # What websockets calls
 
@@ -259,47 +252,3 @@ class Protocol(ServerConnection):
             if hook is not None:
                 process_request = partial(process_request, hook=hook)
         return super().handshake(process_request, *args, **kwargs)
-
-    def send_data(self) -> None:
-        if self.protocol.state is State.CONNECTING:
-            self._check_before_response()
-        super().send_data()
-
-    def _check_before_response(self) -> None:
-        """See to it that the response is the first thing that is sent.
-
-        The parser goes on behind the request, where a client must not send yet. It
-        answers pings, and fails what is no frame by closing the stream: what it
-        wants to send then would end up before the response, or instead of it.
-        """
-        protocol = self.protocol
-        if protocol.handshake_exc is not None:
-            self._answer_malformed_request(protocol.handshake_exc.__cause__)
-        elif protocol.writes and not protocol.writes[0].startswith(b"HTTP/"):
-            protocol.writes.clear()
-            if protocol.eof_sent:
-                protocol.eof_sent = False
-                self.failed_early = True
-
-    def _answer_malformed_request(self, problem: BaseException | None) -> None:
-        """Answer a request that the parser gave up, before it closes the stream.
-
-        RFC 9112 section 2.2 wants a 400; a request with a body, which the parser
-        cannot read, is a 413. Where ``websockets`` answers itself, with 414 or
-        431, nothing caused the error; where the peer went away in the middle of its
-        request, nobody is there to be answered.
-        """
-        gone = isinstance(problem, EOFError) and self.protocol.reader.eof
-        if problem is None or gone or self.response is not None:
-            return
-        if (
-            isinstance(problem, NotImplementedError)
-            or str(problem) == "unsupported request body"
-        ):
-            response = text_response(
-                HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "a handshake has no body"
-            )
-        else:
-            response = text_response(HTTPStatus.BAD_REQUEST, "malformed HTTP request")
-        self.response = response
-        self.transport.write(response.serialize())

@@ -79,7 +79,9 @@ class Resource:
         declared: dict[str, tuple[Declaration, ...]] = {}
         for cls in reversed(type(self).__mro__):
             for attribute, function in vars(cls).items():
-                own = getattr(function, _DECLARED, None)
+                # Over a staticmethod or below it, the decorator counts.
+                inner = getattr(function, "__func__", None)
+                own = getattr(function, _DECLARED, getattr(inner, _DECLARED, None))
                 if own is not None:
                     declared[attribute] = own
         return [

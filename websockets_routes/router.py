@@ -54,11 +54,11 @@ class Router:
 
     def __init__(self, *, json: Any = json_module) -> None:
         self._table = RouteTable()
+        self._serializer = Serializer(json)
         self._extensions = Extensions(Protocol)
         self._servers = Servers()
         self.handshake = Handshake(self._table)
-        # What the connections of this router have.
-        self._bound = {"router": self, "serializer": Serializer(json)}
+        self._classes: dict[type[Protocol], type[Protocol]] = {}
 
     # Declaring
 
@@ -120,10 +120,9 @@ class Router:
         """Declare a route; decorates a function that is called at each event.
 
         The function, plain or a coroutine, is ``f(ws, opcode, payload)``. It is
-        called with ``OpCode.OPEN``, with ``TEXT`` and a str or ``BINARY`` and bytes
-        for each message, with ``PING`` and ``PONG`` and their bytes, and with
-        ``CLOSE``; the payload of ``OPEN`` and ``CLOSE`` is ``b""``. The promises are
-        those of event classes: see ``route``.
+        called with ``OpCode.OPEN``, with ``TEXT`` and a str, ``BINARY`` and bytes,
+        ``PING``, ``PONG`` and ``CLOSE``; the payload of ``OPEN`` and ``CLOSE`` is
+        ``b""``. The promises are those of event classes: see ``route``.
 
         Args:
             template: The URL template.
@@ -192,8 +191,7 @@ class Router:
         """Add methods and attributes to the connections of this router.
 
         Args:
-            extension: A function ``f(ws)``, called now: ``@ws.method`` adds a
-                method, ``ws.property(name, default)`` an attribute.
+            extension: A function ``f(ws)``, called now; ``ws`` is a ``Registrar``.
 
         Raises:
             ExtensionError: If a name is taken, or if the router served already.
@@ -211,9 +209,8 @@ class Router:
             EndpointError: If it is no function.
         """
         if not callable(function):
-            raise EndpointError(
-                endpoint_name(function), "not_found decorates a function f(ws, path)"
-            )
+            name = endpoint_name(function)
+            raise EndpointError(name, "not_found decorates a function f(ws, path)")
         self.handshake.not_found = function
         return function
 
@@ -229,7 +226,7 @@ class Router:
 
         Args:
             raw_path: The target as it stands in a request, query included.
-            headers: Request headers, for conditions that look at them.
+            headers: For conditions that look at them.
 
         Returns:
             The path; its ``route`` and ``params`` are None if nothing matches.
@@ -300,7 +297,12 @@ class Router:
             EndpointError: If the base is no ``Protocol``.
             ExtensionError: If the base has a name that an extension adds.
         """
-        return bind_class(base, self._extensions, self._bound)
+        if getattr(base, "router", None) is self:
+            return base
+        if base not in self._classes:
+            attributes = {"router": self, "serializer": self._serializer}
+            self._classes[base] = bind_class(base, self._extensions, attributes)
+        return self._classes[base]
 
     def start_task(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Start a task that ends with the server, after its last handler returned.
@@ -415,4 +417,4 @@ class Router:
     ) -> Callable[..., Protocol]:
         if create is None or isinstance(create, type):
             return self.connection_class(create or Protocol)
-        return bind_factory(create, self._bound)
+        return bind_factory(create, self.connection_class)

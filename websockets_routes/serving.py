@@ -7,6 +7,7 @@ from typing import cast
 from websockets import CloseCode, ConnectionClosed, State
 from websockets.asyncio.server import ServerConnection
 
+from .answering import failed_early
 from .closing import close_in_time, close_reason
 from .endpoint import Handler
 from .exceptions import RoutesError
@@ -25,7 +26,7 @@ async def serve_connection(handler: Handler, ws: ServerConnection) -> None:
     Raises:
         Exception: Any other exception of the handler, for ``websockets`` to log.
     """
-    if isinstance(ws, Protocol) and ws.failed_early:
+    if failed_early(ws):
         reason = "no frame behind the request"
         await close_in_time(ws, CloseCode.PROTOCOL_ERROR, reason, fail=True)
         return
@@ -35,7 +36,7 @@ async def serve_connection(handler: Handler, ws: ServerConnection) -> None:
         await handler.handle(ws, path)
     except ConnectionClosed:
         # It may also be from a connection of which the handler is a client.
-        if ws.state is not State.CLOSED:
+        if ws.state is State.OPEN:
             raise
     except RoutesError as error:
         if error.close_code == CloseCode.INTERNAL_ERROR:

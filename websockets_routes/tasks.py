@@ -6,8 +6,6 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from websockets import ConnectionClosed
-
 from .exceptions import NotServing
 
 __all__ = ["Tasks"]
@@ -20,8 +18,7 @@ class Tasks:
 
     Args:
         owner: What they belong to, for the error that says that it has ended.
-        failed: Called with the exception of a task that fails; by
-            ``ConnectionClosed`` none does.
+        failed: Called with the exception of a task that fails.
     """
 
     def __init__(self, owner: str, failed: Callable[[BaseException], None]) -> None:
@@ -46,9 +43,10 @@ class Tasks:
 
     def cancel(self) -> None:
         """Cancel all of them; none can be started from now on."""
-        self._ended = True
-        for task in self._tasks:
-            task.cancel()
+        if not self._ended:
+            self._ended = True
+            for task in self._tasks:
+                task.cancel()
 
     async def end(self) -> None:
         """Cancel all of them, and wait until each is done.
@@ -65,5 +63,5 @@ class Tasks:
         if task.cancelled():
             return
         error = task.exception()
-        if error is not None and not isinstance(error, ConnectionClosed):
+        if error is not None:
             self._failed(error)
