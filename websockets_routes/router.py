@@ -45,8 +45,7 @@ class Router:
     closed with 4040, and no handler is called.
 
     Args:
-        json: What ``send_json`` and ``recv_json`` use: an object with ``dumps`` and
-            ``loads``, like the standard library's ``json``, the default.
+        json: What ``send_json`` and ``recv_json`` use; has ``dumps`` and ``loads``.
 
     Attributes:
         handshake: The steps that every connection takes.
@@ -252,7 +251,10 @@ class Router:
 
     # Serving
 
-    async def handle(self, ws: ServerConnection, path: str | None = None) -> None:
+    # No coroutine function: its frame would stay for as long as the connection.
+    def handle(
+        self, ws: ServerConnection, path: str | None = None
+    ) -> Coroutine[Any, Any, None]:
         """Handle a connection: the handler for ``websockets.serve``.
 
         A connection that this router has not let in during its handshake takes
@@ -265,10 +267,13 @@ class Router:
         """
         handler = self.handshake.accepted(ws, path)
         if handler is None:
-            handler = await self.handshake.admit_open(ws, path)
-            if handler is None:
-                return
-        await serve_connection(handler, ws)
+            return self._handle_open(ws, path)
+        return serve_connection(handler, ws)
+
+    async def _handle_open(self, ws: ServerConnection, path: str | None) -> None:
+        handler = await self.handshake.admit_open(ws, path)
+        if handler is not None:
+            await serve_connection(handler, ws)
 
     __call__ = handle
 
