@@ -208,7 +208,7 @@ def test_the_events_of_an_instance_get_what_they_are_declared_with() -> None:
         (events.binary, WS, b"b", OpCode.BINARY),
         (events.ping, WS, b"c", OpCode.PING),
         (events.pong, WS, b"d", OpCode.PONG),
-        (events.drain, WS),
+        (events.drain, WS, b"", OpCode.PONG),
         (events.close, WS, 1000, ""),
     ]
     for heard, *arguments in bound:

@@ -25,7 +25,7 @@ from websockets.asyncio.messages import MAX_FRAGMENTS
 from websockets.asyncio.server import ServerConnection
 
 from .closing import close_in_time, close_reason
-from .events import Events
+from .events import Event, Events
 from .exceptions import RoutesError
 from .opcodes import OpCode
 
@@ -33,7 +33,10 @@ __all__ = ["Dispatcher"]
 
 _TEXT, _BINARY, _CONTINUATION = Opcode.TEXT, Opcode.BINARY, Opcode.CONT
 _PING, _PONG = Opcode.PING, Opcode.PONG
-# In the queue: the write buffer went below its low-water mark.
+# Looked up once: an attribute of an enum is slow in Python 3.11.
+_ON_TEXT, _ON_BINARY = OpCode.TEXT, OpCode.BINARY
+_ON_PING, _ON_PONG = OpCode.PING, OpCode.PONG
+# In the queue, for an event that comes without a frame.
 _DRAINED = Frame(Opcode.PONG, b"")
 
 
@@ -66,7 +69,7 @@ class Dispatcher:
         self._events = events
         # Whether an event may be called at once, from the callback it comes in.
         self._ready = False
-        self._queue: deque[Frame] = deque()
+        self._queue: deque[tuple[Event, Frame]] = deque()
         self._fragments: list[Frame] = []
         # The same marks as those of the queue that recv() takes from.
         self._high, self._low = ws.recv_messages.high, ws.recv_messages.low or 0
@@ -146,7 +149,7 @@ class Dispatcher:
             elif self._queue and (
                 not self._writing_paused or self._rejection is not None or lost.done()
             ):
-                self._deliver(self._take())
+                self._deliver(*self._take())
             elif self._rejection is not None:
                 code, reason = self._rejection
                 await self._close_in_time(code, reason, fail=True)
@@ -173,6 +176,7 @@ class Dispatcher:
         if self._is_over():
             return
         events = self._events
+        event: Event | None
         if opcode is _TEXT or opcode is _BINARY or opcode is _CONTINUATION:
             if not frame.fin or opcode is _CONTINUATION:
                 whole = self._assemble(frame)
@@ -180,27 +184,24 @@ class Dispatcher:
                     return
                 frame, opcode = whole, whole.opcode
             if opcode is _TEXT:
-                heard, other = events.text, events.binary
+                event, other = events.text, events.binary
             else:
-                heard, other = events.binary, events.text
-            if heard is None:
-                if other is not None:
-                    self._reject(
-                        CloseCode.UNSUPPORTED_DATA, f"{opcode.name.lower()} message"
-                    )
-                return
+                event, other = events.binary, events.text
+            if event is None and other is not None:
+                unheard = f"{opcode.name.lower()} message"
+                self._reject(CloseCode.UNSUPPORTED_DATA, unheard)
         elif opcode is _PING:
-            if events.ping is None:
-                return
+            event = events.ping
         elif opcode is _PONG:
-            if events.pong is None:
-                return
+            event = events.pong
         else:
+            event = None  # a close frame: the end comes with the connection's
+        if event is None:
             return
         if self._ready:
-            self._deliver(frame)
+            self._deliver(event, frame)
         else:
-            self._enqueue(frame)
+            self._enqueue(event, frame)
 
     def _assemble(self, frame: Frame) -> Frame | None:
         """Collect the frames of a fragmented message; return it when it is whole."""
@@ -215,29 +216,27 @@ class Dispatcher:
             self._reject(CloseCode.MESSAGE_TOO_BIG, "too many fragments")
         return None
 
-    def _deliver(self, frame: Frame) -> None:
+    def _deliver(self, event: Event, frame: Frame) -> None:
         """Call an event; leave to the task what is not done with the call."""
-        ws, events = self._ws, self._events
         opcode = frame.opcode
-        result: Any
-        try:
-            if opcode is _TEXT:
-                try:
-                    text = str(frame.data, "utf-8")
-                except UnicodeDecodeError as error:
-                    reason = f"{error.reason} at position {error.start}"
-                    self._queue.clear()
-                    self._reject(CloseCode.INVALID_DATA, reason)
-                    return
-                result = events.text(ws, text, OpCode.TEXT)  # type: ignore[misc]
-            elif opcode is _BINARY:
-                result = events.binary(ws, bytes(frame.data), OpCode.BINARY)  # type: ignore[misc]
-            elif opcode is _PING:
-                result = events.ping(ws, bytes(frame.data), OpCode.PING)  # type: ignore[misc]
-            elif frame is _DRAINED:
-                result = events.drain(ws)  # type: ignore[misc]
+        payload: str | bytes
+        if opcode is _TEXT:
+            kind = _ON_TEXT
+            try:
+                payload = str(frame.data, "utf-8")
+            except UnicodeDecodeError as error:
+                reason = f"{error.reason} at position {error.start}"
+                self._queue.clear()
+                self._reject(CloseCode.INVALID_DATA, reason)
+                return
+        else:
+            payload = bytes(frame.data)
+            if opcode is _BINARY:
+                kind = _ON_BINARY
             else:
-                result = events.pong(ws, bytes(frame.data), OpCode.PONG)  # type: ignore[misc]
+                kind = _ON_PING if opcode is _PING else _ON_PONG
+        try:
+            result = event(self._ws, payload, kind)
         except Exception as error:
             self._error = error
             self._wake()
@@ -268,18 +267,18 @@ class Dispatcher:
 
     # The queue, and what holds it up
 
-    def _enqueue(self, frame: Frame) -> None:
-        self._queue.append(frame)
+    def _enqueue(self, event: Event, frame: Frame) -> None:
+        self._queue.append((event, frame))
         high = self._high
         if high is not None and len(self._queue) > high and not self._reading_paused:
             self._reading_paused = True
             self._ws.transport.pause_reading()
 
-    def _take(self) -> Frame:
-        frame = self._queue.popleft()
+    def _take(self) -> tuple[Event, Frame]:
+        taken = self._queue.popleft()
         if self._reading_paused and len(self._queue) <= self._low:
             self._resume_reading()
-        return frame
+        return taken
 
     def _discard(self) -> None:
         """Drop what is queued; go on reading, or no close frame would be seen."""
@@ -302,7 +301,7 @@ class Dispatcher:
         type(self._ws).resume_writing(self._ws)
         self._writing_paused = False
         if self._events.drain is not None:
-            self._enqueue(_DRAINED)
+            self._enqueue(self._events.drain, _DRAINED)
         self._wake()
 
     # The end

@@ -1,7 +1,7 @@
 """Events: what a class or a function declares to be called with.
 
 Whatever its shape, each event becomes one callable ``f(ws, payload, opcode)``, or
-``f(ws)`` and ``f(ws, code, reason)`` for those that come without a message.
+``f(ws)`` and ``f(ws, code, reason)`` for the first and the last.
 """
 
 from __future__ import annotations
@@ -34,18 +34,19 @@ EVENTS = {
     "on_close": ("ws", "code", "reason"),
 }
 
-_Message = Callable[[Any, Any, OpCode], Any]
+#: Called with the connection, a payload and an opcode.
+Event = Callable[[Any, Any, OpCode], Any]
 
 
 class Events(NamedTuple):
     """What to call when, for one connection; None for what is not heard."""
 
     open: Callable[[Any], Any] | None = None
-    text: _Message | None = None
-    binary: _Message | None = None
-    ping: _Message | None = None
-    pong: _Message | None = None
-    drain: Callable[[Any], Any] | None = None
+    text: Event | None = None
+    binary: Event | None = None
+    ping: Event | None = None
+    pong: Event | None = None
+    drain: Event | None = None
     close: Callable[[Any, int, str], Any] | None = None
 
 
@@ -95,15 +96,21 @@ def instance_events(instance: Any) -> Events:
         message or _without_opcode(getattr(instance, "on_binary", None)),
         _without_opcode(getattr(instance, "on_ping", None)),
         _without_opcode(getattr(instance, "on_pong", None)),
-        getattr(instance, "on_drain", None),
+        _without_payload(getattr(instance, "on_drain", None)),
         getattr(instance, "on_close", None),
     )
 
 
-def _without_opcode(event: Callable[[Any, Any], Any] | None) -> _Message | None:
+def _without_opcode(event: Callable[[Any, Any], Any] | None) -> Event | None:
     if event is None:
         return None
     return lambda ws, payload, opcode: event(ws, payload)
+
+
+def _without_payload(event: Callable[[Any], Any] | None) -> Event | None:
+    if event is None:
+        return None
+    return lambda ws, payload, opcode: event(ws)
 
 
 def callback_events(callback: Callable[[Any, OpCode, Any], Any]) -> Events:
