@@ -137,6 +137,8 @@ def own_core(index: int) -> Iterator[None]:
         yield
         return
     before = os.sched_getaffinity(0)
+    # A child starts on the core of its parent: first back to all there are.
+    os.sched_setaffinity(0, range(os.cpu_count() or 1))
     os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[index]})
     try:
         yield
