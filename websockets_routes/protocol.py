@@ -42,6 +42,10 @@ __all__ = ["Protocol"]
 
 T = TypeVar("T")
 
+# The heads of whole frames, not masked, that are shorter than 126 bytes.
+_TEXT = [bytes((0x80 | OpCode.TEXT, size)) for size in range(126)]
+_BINARY = [bytes((0x80 | OpCode.BINARY, size)) for size in range(126)]
+
 
 class Protocol(ServerConnection):
     """A server connection that knows its route; subclass it to make it your own.
@@ -164,6 +168,16 @@ class Protocol(ServerConnection):
             if not isinstance(sent, BehindFragments):
                 sent = self.send_in_progress = BehindFragments(self, sent)
             sent.add(bytes(message), is_text)
+            return
+        size = len(message)
+        if (
+            size < 126
+            and isinstance(message, bytes)
+            and not (protocol.extensions or protocol.debug)
+            and not protocol.expect_continuation_frame
+        ):
+            # What the protocol would make of it (RFC 6455 section 5.2), for less.
+            transport.write((_TEXT if is_text else _BINARY)[size] + message)
             return
         if is_text:
             protocol.send_text(message)

@@ -14,7 +14,7 @@ import orjson
 import pytest
 import ujson
 from websockets import ConnectionClosed, Frame, Opcode
-from websockets.asyncio.client import ClientConnection
+from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import Server
 
 from websockets_routes import (
@@ -681,3 +681,32 @@ async def test_recv_json_of_a_connection_that_ends_raises_connection_closed() ->
         async with connecting(url):
             pass
         await ended.wait()
+
+
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 65535, 65536])
+@pytest.mark.parametrize("text", [True, False])
+async def test_a_message_of_any_length_is_framed_as_the_protocol_frames_it(
+    size: int, text: bool
+) -> None:
+    message = b"x" * size
+    router = Router()
+
+    @router.route("/")
+    async def handler(ws: Protocol) -> None:
+        ws.send_nowait(message, text=text)
+
+    async with serving(router.serve(HOST, 0, compression=None)) as url:
+        async with connect(f"{url}/") as ws:
+            assert await ws.recv(decode=False) == message
+        _, port = url.rsplit(":", 1)
+        reader, writer = await asyncio.open_connection(HOST, int(port))
+        writer.write(
+            b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n"
+            b"Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+            b"Sec-WebSocket-Version: 13\r\n\r\n"
+        )
+        await reader.readuntil(b"\r\n\r\n")
+        opcode = Opcode.TEXT if text else Opcode.BINARY
+        expected = Frame(opcode, message).serialize(mask=False)
+        assert await reader.readexactly(len(expected)) == expected
+        writer.close()
