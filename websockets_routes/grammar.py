@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from enum import Enum
 
 from .exceptions import TemplateError
+from .target import UNFIT
 
-__all__ = ["UNFIT", "Kind", "Literal", "Parameter", "Part", "parse_template"]
+__all__ = ["Kind", "Literal", "Parameter", "Part", "parse_template"]
 
 
 class Kind(Enum):
@@ -55,8 +56,6 @@ class Parameter:
 Part = Literal | Parameter
 
 _WORD = re.compile(r"\w+")
-#: Control characters and lone surrogates: what no path may contain.
-UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _ESCAPABLE = frozenset(":*{}\\")
 _MODIFIERS = {
     "?": (Kind.SEGMENT, True),

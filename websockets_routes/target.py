@@ -8,13 +8,14 @@ from urllib.parse import unquote_to_bytes
 
 from .exceptions import BadRequest
 
-__all__ = ["ENCODED_SLASH", "Target", "join_segments", "parse_target"]
+__all__ = ["ENCODED_SLASH", "UNFIT", "Target", "join_segments", "parse_target"]
 
 # Stands for a slash that came percent-encoded, so that it never separates
 # segments. No decoded path contains it: control characters are refused.
 ENCODED_SLASH = "\0"
 
-_UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+#: Control characters and lone surrogates: what no path may contain.
+UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _ABSOLUTE = re.compile(r"(?:http|ws)s?://[^/?]+", re.IGNORECASE)
 
@@ -68,7 +69,7 @@ def parse_target(raw: str) -> Target:
     if "#" in raw:
         raise BadRequest("the request target must not contain a fragment")
     # isprintable() is far cheaper than a regex, and nearly always enough.
-    if not raw.isprintable() and _UNFIT.search(raw):
+    if not raw.isprintable() and UNFIT.search(raw):
         raise BadRequest("the request target contains a control character")
     if "%" not in path:
         segments = path[1:].split("/")
@@ -91,6 +92,6 @@ def _decode(segment: str) -> str:
         text = unquote_to_bytes(segment).decode()
     except UnicodeDecodeError:
         raise BadRequest("the path is not valid UTF-8") from None
-    if _UNFIT.search(text):
+    if UNFIT.search(text):
         raise BadRequest("the path contains a control character")
     return text.replace("/", ENCODED_SLASH)

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from .exceptions import BuildError, TemplateError
-from .grammar import UNFIT, Kind, Literal, Parameter, Part, parse_template
+from .grammar import Kind, Literal, Parameter, Part, parse_template
 from .pattern import may_span_segments
-from .target import ENCODED_SLASH
+from .target import ENCODED_SLASH, UNFIT
 
 __all__ = ["Form", "Rank", "Template"]
 
