@@ -130,46 +130,33 @@ class Endpoint:
         raise self._error(f"{what} must take (ws, path) or (ws), and nothing else")
 
 
-class _Function:
-    def __init__(self, function: Callable[..., Awaitable[None]], takes_path: bool):
-        self.function = function
-        self.takes_path = takes_path
+class _Shared:
+    """What serves all connections alike has no hook."""
 
     def process_request(self, path: RoutedPath, headers: Headers) -> None:
         return None
+
+
+class _Function(_Shared):
+    def __init__(self, function: Callable[..., Awaitable[None]], takes_path: bool):
+        self.function = function
+        self.takes_path = takes_path
 
     def handle(self, ws: ServerConnection, path: RoutedPath) -> Awaitable[None]:
         return self.function(ws, path) if self.takes_path else self.function(ws)
 
 
-class _Callback:
+class _Callback(_Shared):
     def __init__(self, events: Events):
         self.events = events
-
-    def process_request(self, path: RoutedPath, headers: Headers) -> None:
-        return None
 
     def handle(self, ws: ServerConnection, path: RoutedPath) -> Awaitable[None]:
         return Dispatcher(ws, self.events).run()
 
 
-class _Instance:
-    __slots__ = ("hooked", "instance", "takes_path")
+class _Made:
+    """What is made for one connection may have a hook."""
 
-    def __init__(self, instance: Any, hooked: bool, takes_path: bool):
-        self.instance = instance
-        self.hooked = hooked
-        self.takes_path = takes_path
-
-    def process_request(self, path: RoutedPath, headers: Headers) -> Any:
-        return self.instance.process_request(path, headers) if self.hooked else None
-
-    def handle(self, ws: ServerConnection, path: RoutedPath) -> Awaitable[None]:
-        handle: Callable[..., Awaitable[None]] = self.instance.handle
-        return handle(ws, path) if self.takes_path else handle(ws)
-
-
-class _EventInstance:
     __slots__ = ("hooked", "instance")
 
     def __init__(self, instance: Any, hooked: bool):
@@ -179,8 +166,24 @@ class _EventInstance:
     def process_request(self, path: RoutedPath, headers: Headers) -> Any:
         return self.instance.process_request(path, headers) if self.hooked else None
 
+
+class _EventInstance(_Made):
+    __slots__ = ()
+
     def handle(self, ws: ServerConnection, path: RoutedPath) -> Awaitable[None]:
         return Dispatcher(ws, instance_events(self.instance)).run()
+
+
+class _Instance(_Made):
+    __slots__ = ("takes_path",)
+
+    def __init__(self, instance: Any, hooked: bool, takes_path: bool):
+        super().__init__(instance, hooked)
+        self.takes_path = takes_path
+
+    def handle(self, ws: ServerConnection, path: RoutedPath) -> Awaitable[None]:
+        handle: Callable[..., Awaitable[None]] = self.instance.handle
+        return handle(ws, path) if self.takes_path else handle(ws)
 
 
 def endpoint_name(target: object) -> str:
