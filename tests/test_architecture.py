@@ -21,18 +21,36 @@ ORDER = (
     "loading",
     "__init__",
     "router",
+    "publishing",
+    "declaring",
     "runner",
     "serving",
     "handshake",
     "lifespan",
     "binding",
     "protocol",
-    "fragments",
-    "answering",
-    "refusal",
+    "sending",
     "table",
     "resource",
     "route",
+    "pubsub.__init__",
+    "pubsub.topics",
+    "pubsub.subscribing",
+    "pubsub.delivery",
+    "pubsub.outbox",
+    "pubsub.hooks",
+    "pubsub.receipt",
+    "pubsub.backlog",
+    "pubsub.frames",
+    "pubsub.topic",
+    "pubsub.overflow",
+    "pubsub.subscriptions",
+    "pubsub.names",
+    "deflate",
+    "pacing",
+    "limits",
+    "answering",
+    "refusal",
     "endpoint",
     "dispatcher",
     "closing",
@@ -43,6 +61,7 @@ ORDER = (
     "tasks",
     "opcodes",
     "path",
+    "builder",
     "tree",
     "template",
     "pattern",
@@ -61,6 +80,19 @@ def module_name(path: Path) -> str:
     return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
 
 
+def imported(path: Path, node: ast.ImportFrom) -> set[str]:
+    """Name the modules of the package that a relative import is about."""
+    folder = path.parents[node.level - 1]
+    base = folder.joinpath(*(node.module or "").split("."))
+    if not base.is_dir():
+        return {module_name(base)}
+    names = {module_name(base / alias.name) for alias in node.names}
+    modules = {module_name(each) for each in MODULES}
+    return {
+        name if name in modules else module_name(base / "__init__") for name in names
+    }
+
+
 def imports(path: Path) -> tuple[set[str], set[str]]:
     """List the modules of the package that a module imports, and for types only."""
     tree = ast.parse(path.read_text())
@@ -74,7 +106,8 @@ def imports(path: Path) -> tuple[set[str], set[str]]:
     for_types: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.level:
-            (for_types if id(node) in typed else real).add(node.module or "__init__")
+            into = for_types if id(node) in typed else real
+            into |= imported(path, node)
     return real, for_types
 
 
@@ -121,7 +154,8 @@ def test_importing_the_package_imports_nothing_optional() -> None:
     "path", [path for path in MODULES if path.stem != "__main__"], ids=module_name
 )
 def test_all_names_what_is_public_and_used_elsewhere(path: Path) -> None:
-    module = importlib.import_module(f"websockets_routes.{module_name(path)}")
+    name = module_name(path).removesuffix("__init__").removesuffix(".")
+    module = importlib.import_module(f"websockets_routes.{name}".removesuffix("."))
     assert module.__all__ == sorted(module.__all__, key=sort_key)
     for name in module.__all__:
         assert hasattr(module, name)

@@ -8,17 +8,24 @@ from .exceptions import (
     EndpointError,
     ExtensionError,
     InvalidJSON,
+    InvalidLimit,
     InvalidResponse,
+    InvalidTopic,
     LoadError,
+    MustAwait,
     NotServing,
     RoutesError,
+    SubscriptionDenied,
     TemplateError,
+    TooManySubscriptions,
     UnknownName,
+    WrongThread,
 )
 from .extensions import Registrar
 from .opcodes import OpCode
 from .path import QueryParams, RoutedPath
 from .protocol import Protocol
+from .pubsub import Filter, Overflow, Receipt, Statistics, Subscribed, Topic, Topics
 from .resource import Resource, websocket
 from .route import Route
 from .router import Router
@@ -30,21 +37,34 @@ __all__ = [
     "DuplicateName",
     "EndpointError",
     "ExtensionError",
+    "Filter",
     "InvalidJSON",
+    "InvalidLimit",
     "InvalidResponse",
+    "InvalidTopic",
     "LoadError",
+    "MustAwait",
     "NotServing",
     "OpCode",
+    "Overflow",
     "Protocol",
     "QueryParams",
+    "Receipt",
     "Registrar",
     "Resource",
     "Route",
     "RoutedPath",
     "Router",
     "RoutesError",
+    "Statistics",
+    "Subscribed",
+    "SubscriptionDenied",
     "TemplateError",
+    "TooManySubscriptions",
+    "Topic",
+    "Topics",
     "UnknownName",
+    "WrongThread",
     "websocket",
 ]
 

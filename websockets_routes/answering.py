@@ -10,6 +10,7 @@ the same, but setting it as the class of a protocol costs each message 4 %.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from http import HTTPStatus
 
 from websockets import ServerProtocol, State
@@ -17,7 +18,7 @@ from websockets.asyncio.server import ServerConnection
 
 from .refusal import text_response
 
-__all__ = ["answer_malformed_requests", "failed_early"]
+__all__ = ["answer_malformed_requests", "failed_early", "when_ended"]
 
 
 def answer_malformed_requests(protocol: ServerProtocol) -> None:
@@ -39,16 +40,29 @@ def failed_early(connection: ServerConnection) -> bool:
     return True
 
 
+def when_ended(connection: ServerConnection, call: Callable[[], None]) -> None:
+    """Have a function called as soon as a connection must not send messages any more.
+
+    That is when its peer closes, or breaks a rule; its own ``close`` is left aside.
+    """
+    end = connection.protocol.send_eof
+    if isinstance(end, _EndOfStream):
+        end.ended = call
+
+
 class _EndOfStream:
     """The ``send_eof`` of one protocol, until it is needed for the first time."""
 
-    __slots__ = ("failed_early", "protocol")
+    __slots__ = ("ended", "failed_early", "protocol")
 
     def __init__(self, protocol: ServerProtocol) -> None:
         self.protocol = protocol
         self.failed_early = False
+        self.ended: Callable[[], None] | None = None
 
     def __call__(self) -> None:
+        if self.ended is not None:
+            self.ended()
         protocol = self.protocol
         if protocol.state is State.CONNECTING and not protocol.writes:
             if protocol.handshake_exc is None:

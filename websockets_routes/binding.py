@@ -14,13 +14,13 @@ __all__ = ["bind_class", "bind_factory"]
 
 
 def bind_class(
-    base: type[Protocol], extensions: Extensions, attributes: Mapping[str, Any]
+    base: type[Protocol], extensions: Extensions | None, attributes: Mapping[str, Any]
 ) -> type[Protocol]:
     """Make a subclass that looks like its base.
 
     Args:
         base: ``Protocol`` or a subclass.
-        extensions: What adds to it; takes no more from now on.
+        extensions: What adds to it, if anything; takes no more from now on.
         attributes: What else it has.
 
     Raises:
@@ -36,7 +36,8 @@ def bind_class(
         "__module__": base.__module__,
         "__qualname__": base.__qualname__,
     }
-    namespace = {**extensions.close(base), **attributes, **looks}
+    added = {} if extensions is None else extensions.close(base)
+    namespace = {**added, **attributes, **looks}
     return type(base.__name__, (base,), namespace)
 
 

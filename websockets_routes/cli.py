@@ -89,9 +89,9 @@ def _parser() -> argparse.ArgumentParser:
     limits.add_argument(
         "--compression",
         type=_or_none(str),
-        default="deflate",
-        choices=["deflate", None],
-        metavar="{deflate,none}",
+        default="shared",
+        choices=["shared", "deflate", None],
+        metavar="{shared,deflate,none}",
         help="extension to offer",
     )
     limits.add_argument(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 
-from websockets import ConnectionClosed
+from websockets import ConnectionClosed, ConnectionClosedError, State
 from websockets.asyncio.server import ServerConnection
 
-__all__ = ["close_in_time", "close_reason"]
+__all__ = ["close_all", "close_in_time", "close_reason", "closed_error"]
 
 _MAX_REASON = (
     123  # bytes; RFC 6455 section 5.5: a control frame has 125, 2 for the code
@@ -50,3 +51,22 @@ def close_reason(reason: str) -> str:
     if len(text) <= _MAX_REASON:
         return text.decode()
     return text[: _MAX_REASON - 3].decode(errors="ignore") + "…"
+
+
+def closed_error(ws: ServerConnection) -> ConnectionClosed:
+    """Make the error for what is asked of a connection that is closed or closing."""
+    protocol = ws.protocol
+    if protocol.state is State.CLOSED:
+        return ws.close_exc
+    return ConnectionClosedError(
+        protocol.close_rcvd, protocol.close_sent, protocol.close_rcvd_then_sent
+    )
+
+
+async def close_all(
+    connections: Iterable[ServerConnection], code: int, reason: str
+) -> int:
+    """Close connections at the same time; return how many of them were open."""
+    open_ones = [ws for ws in connections if ws.state is State.OPEN]
+    await asyncio.gather(*(close_in_time(ws, code, reason) for ws in open_ones))
+    return len(open_ones)

@@ -16,12 +16,18 @@ __all__ = [
     "EndpointError",
     "ExtensionError",
     "InvalidJSON",
+    "InvalidLimit",
     "InvalidResponse",
+    "InvalidTopic",
     "LoadError",
+    "MustAwait",
     "NotServing",
     "RoutesError",
+    "SubscriptionDenied",
     "TemplateError",
+    "TooManySubscriptions",
     "UnknownName",
+    "WrongThread",
 ]
 
 
@@ -187,3 +193,73 @@ class NotServing(RoutesError, RuntimeError):
 
 class LoadError(RoutesError):
     """The command cannot load the router that it was told to serve."""
+
+
+class InvalidTopic(RoutesError, ValueError):
+    """The name of a topic, a filter or a declaration that cannot work.
+
+    Attributes:
+        topic: What was given.
+        problem: What is wrong with it, and what to write instead.
+    """
+
+    status = HTTPStatus.BAD_REQUEST
+    close_code = CloseCode.POLICY_VIOLATION
+
+    def __init__(self, topic: object, problem: str) -> None:
+        super().__init__(topic, problem)
+        self.topic = topic
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"topic {self.topic!r}: {self.problem}"
+
+
+class SubscriptionDenied(RoutesError):
+    """A connection may not hear a topic; unhandled, it closes with 1008.
+
+    Attributes:
+        topic: The topic or filter.
+        problem: Why it was denied.
+    """
+
+    status = HTTPStatus.FORBIDDEN
+    close_code = CloseCode.POLICY_VIOLATION
+
+    def __init__(self, topic: object, problem: str = "it is not authorized") -> None:
+        super().__init__(topic, problem)
+        self.topic = topic
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"subscription to {str(self.topic)!r} denied: {self.problem}"
+
+
+class TooManySubscriptions(RoutesError):
+    """A connection has as many as it may; unhandled, it closes with 1008.
+
+    Attributes:
+        limit: How many it may have.
+    """
+
+    status = HTTPStatus.TOO_MANY_REQUESTS
+    close_code = CloseCode.POLICY_VIOLATION
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit)
+        self.limit = limit
+
+    def __str__(self) -> str:
+        return f"a connection may have {self.limit} subscriptions, and has them"
+
+
+class MustAwait(RoutesError, RuntimeError):
+    """A plain call of something that has to wait: use the coroutine instead."""
+
+
+class WrongThread(RoutesError, RuntimeError):
+    """Topics were used outside of the event loop that their subscribers run on."""
+
+
+class InvalidLimit(RoutesError, ValueError):
+    """A limit that is none, found when a router is made or begins to serve."""

@@ -26,6 +26,7 @@ from .answering import failed_early
 from .closing import close_in_time, close_reason
 from .endpoint import Handler
 from .exceptions import BadRequest
+from .limits import ConnectionLimits
 from .path import RoutedPath
 from .protocol import Protocol
 from .refusal import text_response, to_response
@@ -78,6 +79,9 @@ class Handshake:
         path: RoutedPath | None = None
         if connection.protocol.eof_sent:
             failed_early(connection)
+        limits: ConnectionLimits | None = getattr(connection.server, "limits", None)
+        if limits is not None and not limits.admit(connection):
+            return text_response(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections")
         try:
             _check_host(request)
             path = self.table.match(request.path, request.headers)

@@ -11,9 +11,10 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from websockets.asyncio.server import Server
+from websockets.asyncio.server import Server, ServerConnection
 
 from .exceptions import NotServing
+from .limits import ConnectionLimits
 from .tasks import Tasks
 
 __all__ = ["RoutedServer", "Servers"]
@@ -25,6 +26,7 @@ class RoutedServer(Server):
     """A ``websockets`` Server that ends its tasks after its last handler returned."""
 
     tasks: Tasks
+    limits: ConnectionLimits
     _ending: asyncio.Task[None] | None = None
 
     def close(self, *args: Any, **kwargs: Any) -> None:
@@ -48,7 +50,7 @@ class Servers:
     def __init__(self) -> None:
         self._servers: list[RoutedServer] = []
 
-    def add(self, server: Server) -> RoutedServer:
+    def add(self, server: Server, limits: ConnectionLimits) -> RoutedServer:
         """Turn a server of ``websockets.serve``, not yet started, into one of ours."""
 
         def failed(error: BaseException) -> None:
@@ -57,9 +59,14 @@ class Servers:
         server.__class__ = RoutedServer
         assert isinstance(server, RoutedServer)
         server.tasks = Tasks("the server", failed)
+        server.limits = limits
         self._servers = [each for each in self._servers if each.close_task is None]
         self._servers.append(server)
         return server
+
+    def connections(self) -> list[ServerConnection]:
+        """List the open connections."""
+        return [ws for server in self._servers for ws in server.connections]
 
     def start_task(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Start a task that ends with a server.

@@ -5,8 +5,6 @@ What this module takes from ``websockets`` beyond its documentation, and
 
 - ``ServerConnection.handshake(process_request, …)``, called once a connection by
   its server, so that the route is known before any other hook runs;
-- ``transport``, ``send_in_progress`` and ``protocol.data_to_send()``, to send
-  without awaiting;
 - ``connection_lost_waiter``, to end the tasks of a connection with it.
 """
 
@@ -17,21 +15,16 @@ from collections.abc import AsyncIterator, Coroutine
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from websockets import (
-    ConnectionClosed,
-    ConnectionClosedError,
-    Headers,
-    ServerProtocol,
-    State,
-)
-from websockets.asyncio.server import Server, ServerConnection
+from websockets import ConnectionClosed, Headers, ServerProtocol, State
+from websockets.asyncio.server import Server
 from websockets.typing import Data, DataLike
 
 from .answering import answer_malformed_requests
-from .exceptions import BacklogFull, NotServing
-from .fragments import BehindFragments
+from .exceptions import NotServing
 from .opcodes import OpCode
 from .path import RoutedPath
+from .pubsub import Filter, Receipt, Subscribed, Topics
+from .sending import SendingConnection
 from .serializer import Serializer
 from .tasks import Tasks
 
@@ -42,12 +35,8 @@ __all__ = ["Protocol"]
 
 T = TypeVar("T")
 
-# The heads of whole frames, not masked, that are shorter than 126 bytes.
-_TEXT = [bytes((0x80 | OpCode.TEXT, size)) for size in range(126)]
-_BINARY = [bytes((0x80 | OpCode.BINARY, size)) for size in range(126)]
 
-
-class Protocol(ServerConnection):
+class Protocol(SendingConnection):
     """A server connection that knows its route; subclass it to make it your own.
 
     Args:
@@ -68,8 +57,6 @@ class Protocol(ServerConnection):
     has_hook = False
     #: What reads and writes JSON; ``Router(json=…)`` chooses.
     serializer = Serializer()
-    #: Bytes that may wait to be sent before ``send_nowait`` raises.
-    max_backlog = 2**20
     path: RoutedPath
     # Made with the first of them.
     _tasks: Tasks | None = None
@@ -112,87 +99,7 @@ class Protocol(ServerConnection):
         """
         return None
 
-    # Sending
-
-    async def send_message(self, message: DataLike, opcode: OpCode) -> None:
-        """Send a message with the opcode ``TEXT`` or ``BINARY``, whatever its type.
-
-        Args:
-            message: The message: str, or bytes that are UTF-8 for ``TEXT``.
-            opcode: Its opcode.
-
-        Raises:
-            ConnectionClosed: If the connection is closed.
-            ValueError: If the opcode is that of no message.
-        """
-        if opcode != OpCode.TEXT and opcode != OpCode.BINARY:
-            raise ValueError(f"a message is TEXT or BINARY, not {OpCode(opcode).name}")
-        await self.send(message, text=opcode == OpCode.TEXT)
-
-    def send_nowait(self, message: DataLike, *, text: bool | None = None) -> None:
-        """Send a message from a plain function, which cannot await.
-
-        It goes out at once, in order with what was sent before; behind the last
-        fragment, while a fragmented message is being sent. Nothing waits for a slow
-        peer: ``max_backlog`` bounds what may wait to be sent.
-
-        Args:
-            message: A str goes out as a text frame, bytes as a binary frame.
-            text: Force the one or the other, as in ``send``.
-
-        Raises:
-            BacklogFull: If too much waits to be sent. Nothing was sent; unhandled,
-                it closes the connection with 1013.
-            ConnectionClosed: If the connection is closed or closing.
-            TypeError: If the message is neither str nor bytes-like.
-        """
-        if isinstance(message, str):
-            is_text = text is not False
-            message = message.encode()
-        elif isinstance(message, bytes | bytearray | memoryview):
-            is_text = text is True
-        else:
-            raise TypeError(f"a message is str or bytes, not {type(message).__name__}")
-        protocol = self.protocol
-        transport = self.transport
-        if protocol.state is not State.OPEN or transport.is_closing():
-            raise self._closed()
-        backlog = transport.get_write_buffer_size()
-        sent = self.send_in_progress
-        if isinstance(sent, BehindFragments):
-            backlog += sent.size
-        if backlog > self.max_backlog:
-            raise BacklogFull(backlog, self.max_backlog)
-        if sent is not None:
-            # Frames of another message must not stand between fragments.
-            if not isinstance(sent, BehindFragments):
-                sent = self.send_in_progress = BehindFragments(self, sent)
-            sent.add(bytes(message), is_text)
-            return
-        size = len(message)
-        if (
-            size < 126
-            and isinstance(message, bytes)
-            and not (protocol.extensions or protocol.debug)
-            and not protocol.expect_continuation_frame
-        ):
-            # What the protocol would make of it (RFC 6455 section 5.2), for less.
-            transport.write((_TEXT if is_text else _BINARY)[size] + message)
-            return
-        if is_text:
-            protocol.send_text(message)
-        else:
-            protocol.send_binary(message)
-        for data in protocol.data_to_send():
-            transport.write(data)
-
-    def _closed(self) -> ConnectionClosed:
-        protocol = self.protocol
-        if protocol.state is State.CLOSED:
-            return self.close_exc
-        return ConnectionClosedError(
-            protocol.close_rcvd, protocol.close_sent, protocol.close_rcvd_then_sent
-        )
+    # JSON and opcodes
 
     async def send_json(self, value: Any) -> None:
         """Send a value as JSON, in a text frame.
@@ -202,8 +109,6 @@ class Protocol(ServerConnection):
             TypeError: Or whatever else the JSON module raises for the value.
         """
         await self.send(self.serializer.dumps(value), text=True)
-
-    # Receiving
 
     async def recv_json(self) -> Any:
         """Receive a message that is JSON, text or binary.
@@ -218,6 +123,77 @@ class Protocol(ServerConnection):
         """Iterate over messages with their opcodes, ``TEXT`` or ``BINARY``."""
         async for message in self:
             yield OpCode.TEXT if isinstance(message, str) else OpCode.BINARY, message
+
+    # Topics
+
+    @property
+    def _router_topics(self) -> Topics:
+        if self.router is None:
+            raise NotServing("the connection is bound to no router: it has no topics")
+        return self.router.topics
+
+    @property
+    def topics(self) -> tuple[str | Filter, ...]:
+        """The topics that the connection hears; none once it is closed."""
+        return self._router_topics.topics_of(self)
+
+    async def subscribe(self, topic: str | Filter) -> Subscribed:
+        """Hear a topic, or all that a ``Filter`` matches, until the connection ends.
+
+        It suspends only where ``authorize`` does. Subscribing twice is one
+        subscription.
+
+        Raises:
+            InvalidTopic: If it is no name; a wildcard needs a ``Filter``.
+            SubscriptionDenied: If ``authorize`` says so; unhandled, it closes with
+                1008.
+            TooManySubscriptions: If the connection has as many as it may.
+            ConnectionClosed: If the connection is closed or closing.
+        """
+        return await self._router_topics.subscribe(self, topic)
+
+    def subscribe_nowait(self, topic: str | Filter) -> Subscribed:
+        """Subscribe from a plain function, which cannot await.
+
+        Raises:
+            MustAwait: If ``authorize`` has to be awaited.
+            Exception: What ``subscribe`` raises.
+        """
+        return self._router_topics.subscribe_nowait(self, topic)
+
+    def unsubscribe(self, topic: str | Filter) -> bool:
+        """Hear a topic no longer; tell whether it was heard."""
+        return self._router_topics.unsubscribe(self, topic)
+
+    def publish(
+        self,
+        topic: str,
+        message: DataLike,
+        opcode: int | None = None,
+        *,
+        compress: bool | None = None,
+    ) -> Receipt:
+        """Publish a message to everyone who hears a topic but this connection.
+
+        It need not be subscribed, nor open. See ``Topics.publish`` for the arguments
+        and errors.
+        """
+        topics = self._router_topics
+        return topics.publish(topic, message, opcode, exclude=self, compress=compress)
+
+    def publish_json(
+        self,
+        topic: str,
+        value: Any,
+        opcode: int | None = OpCode.TEXT,
+        *,
+        compress: bool | None = None,
+    ) -> Receipt:
+        """Publish a value as JSON to everyone but this connection."""
+        topics = self._router_topics
+        return topics.publish_json(
+            topic, value, opcode, exclude=self, compress=compress
+        )
 
     # Tasks
 

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import cached_property
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from websockets import Headers
 
 from .arity import is_async, takes
+from .builder import Builder
 from .endpoint import Endpoint, endpoint_name
-from .exceptions import BuildError, EndpointError
+from .exceptions import BuildError, EndpointError, InvalidTopic
 from .path import RoutedPath
+from .pubsub.topic import Topic
 from .target import parse_target
 from .template import Template
-from .tree import Tree
 
-__all__ = ["Condition", "Route"]
+__all__ = ["Condition", "Route", "Subscribe"]
 
 Condition = Callable[[RoutedPath, Headers], bool]
+#: Topics to hear from the beginning: templates, or declared topics.
+Subscribe = str | Topic | Iterable[str | Topic]
 
 
 class Route:
@@ -30,9 +32,10 @@ class Route:
         name: The name for ``url_for``, or None.
         condition: A plain function ``condition(path, headers)`` that may veto a
             match, or None.
+        subscribe: The topics that its connections hear from the moment they open.
 
     Raises:
-        TemplateError: If the template cannot work.
+        TemplateError: If the template cannot work, or that of a topic.
         EndpointError: If the endpoint or the condition cannot work.
     """
 
@@ -45,8 +48,10 @@ class Route:
         requirements: Mapping[str, str] | None = None,
         defaults: Mapping[str, Any] | None = None,
         condition: Condition | None = None,
+        subscribe: Subscribe = (),
     ) -> None:
         self.template = Template(template, requirements, defaults)
+        self._builder = Builder(self.template, self.template.build, parse_target)
         if not isinstance(endpoint, Endpoint):
             endpoint = Endpoint(endpoint)
         self.endpoint = endpoint
@@ -54,6 +59,9 @@ class Route:
         self.condition = condition
         if condition is not None:
             _check_condition(condition)
+        if isinstance(subscribe, str | Topic):
+            subscribe = [subscribe]
+        self.subscribe = tuple(map(self._topic, subscribe))
 
     def __str__(self) -> str:
         return self.template.text
@@ -62,12 +70,28 @@ class Route:
         named = f", name={self.name!r}" if self.name is not None else ""
         return f"Route({self.template.text!r}, {self.endpoint.name}{named})"
 
-    @cached_property
-    def _tree(self) -> Tree[None]:
-        """A tree of this one template, to read back what ``url`` builds."""
-        tree: Tree[None] = Tree()
-        tree.add(self.template, None)
-        return tree
+    def _topic(self, topic: str | Topic) -> Topic:
+        topic = topic if isinstance(topic, Topic) else Topic(topic)
+        given = {*self.template.parameters, *self.template.defaults}
+        for name in topic.parameters:
+            if name not in given:
+                problem = f"the route {self.template.text!r} has no param {name!r}"
+                raise InvalidTopic(topic.text, problem)
+        return topic
+
+    def topics(self, params: Mapping[str, str]) -> list[str]:
+        """Build the names of the topics that a connection hears from the beginning.
+
+        Raises:
+            InvalidTopic: If there is no such name.
+        """
+        try:
+            return [
+                topic(**{name: params[name] for name in topic.parameters})
+                for topic in self.subscribe
+            ]
+        except BuildError as error:
+            raise InvalidTopic(error.template, error.problem) from None
 
     def url(self, params: Mapping[str, object]) -> str:
         """Build the path that leads here with these params, percent-encoded.
@@ -75,20 +99,7 @@ class Route:
         Raises:
             BuildError: If there is no such path.
         """
-        url = self.template.build(params)
-        wanted = self.template.params(
-            {
-                name: str(value)
-                for name, value in params.items()
-                if name in self.template.parameters and value is not None
-            }
-        )
-        read = next((found for _, found in self._tree.matches(parse_target(url))), None)
-        if read != wanted:
-            raise BuildError(
-                self.template.text, f"{url!r} would not be read back as {wanted}"
-            )
-        return url
+        return self._builder.build(params)
 
 
 def _check_condition(condition: Condition) -> None:

@@ -5,39 +5,39 @@ from __future__ import annotations
 import asyncio
 import json as json_module
 import warnings
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine
+from functools import cache
 from typing import Any, TypeVar, cast, overload
 
 import websockets.asyncio.server
-from websockets import Headers, Request, Response
+from websockets import CloseCode, Request, Response
 from websockets.asyncio.server import Server, ServerConnection
 
+from . import deflate
 from .binding import bind_class, bind_factory
-from .endpoint import Endpoint, endpoint_name
-from .exceptions import EndpointError
+from .closing import close_all
+from .declaring import Declaring
 from .extensions import Extensions, Registrar
-from .handshake import Handshake, Hook, NotFound
+from .handshake import Hook
 from .lifespan import Servers
-from .path import RoutedPath
+from .limits import MAX_CONNECTIONS, ConnectionLimits, check_limit
 from .protocol import Protocol
-from .resource import Resource, declarations
-from .route import Condition, Route
+from .publishing import Publishing
+from .pubsub import Filter, Topics
 from .runner import Runner
+from .sending import STALL_TIMEOUT
 from .serializer import Serializer
 from .serving import serve_connection
-from .table import RouteTable
 
 __all__ = ["Router"]
 
-E = TypeVar("E", bound=Callable[..., Any])
-N = TypeVar("N", bound=NotFound)
 P = TypeVar("P", bound=Protocol)
 T = TypeVar("T")
 
 _CLOSE_TIMEOUT = 10  # the default of websockets.serve, in seconds
 
 
-class Router:
+class Router(Declaring, Publishing):
     """Maps URL templates to handlers, and serves them.
 
     A router is a handler for ``websockets.serve`` itself. ``serve`` refuses an
@@ -45,146 +45,44 @@ class Router:
     closed with 4040, and no handler is called.
 
     Args:
-        json: What ``send_json`` and ``recv_json`` use; has ``dumps`` and ``loads``.
+        topics: The topics that connections hear; by default, topics of its own.
+        json: What ``send_json``, ``recv_json`` and ``publish_json`` use; has
+            ``dumps`` and ``loads``.
+        max_backlog: Bytes that may wait for a slow peer, beyond which the overflow
+            of a topic decides; 1 MiB by default.
 
     Attributes:
         handshake: The steps that every connection takes.
+        topics: The topics: their hooks, counts and limits.
+
+    Raises:
+        InvalidLimit: If ``max_backlog`` is no positive number.
     """
 
-    def __init__(self, *, json: Any = json_module) -> None:
-        self._table = RouteTable()
+    def __init__(
+        self,
+        *,
+        topics: Topics | None = None,
+        json: Any = json_module,
+        max_backlog: int | None = None,
+    ) -> None:
+        Declaring.__init__(self)
+        check_limit("max_backlog", max_backlog)
+        if topics is None:
+            topics = Topics(json=json)
+            if max_backlog is not None:
+                topics.max_backlog = max_backlog
+        Publishing.__init__(self, topics)
         self._serializer = Serializer(json)
         self._extensions = Extensions(Protocol)
         self._servers = Servers()
-        self.handshake = Handshake(self._table)
         self._classes: dict[type[Protocol], type[Protocol]] = {}
-
-    # Declaring
-
-    def route(
-        self,
-        template: str,
-        *,
-        name: str | None = None,
-        requirements: Mapping[str, str] | None = None,
-        defaults: Mapping[str, Any] | None = None,
-        condition: Condition | None = None,
-    ) -> Callable[[E], E]:
-        """Declare a route; decorates what handles its connections.
-
-        The handler is an ``async def handler(ws, path)``, an ``async def
-        handler(ws)``, or a class. A class is made without arguments for each
-        connection. It has such a ``handle`` method, or any of the events
-        ``on_open(ws)``, ``on_message(ws, message, opcode)`` or ``on_text(ws, text)``
-        and ``on_binary(ws, data)``, ``on_ping(ws, data)``, ``on_pong(ws, data)``,
-        ``on_drain(ws)`` and ``on_close(ws, code, reason)``, coroutines or not; and
-        maybe a ``process_request(self, path, headers)``, coroutine or not, that
-        refuses the handshake by returning a response.
-
-        Events come one at a time, in the order received; ``on_close`` comes last
-        and exactly once, whatever happens, if ``on_open`` was called. A plain
-        function is called at once, with no task and no queue between. A failing
-        event closes with 1011.
-
-        A route may be declared while the router serves; the next handshake sees it.
-
-        Args:
-            template: The URL template, as in ``/room/{name}``.
-            name: The name for ``url_for``.
-            requirements: Regexes by parameter name, which values must match.
-            defaults: Params to add, or to take in place of a missing optional part.
-            condition: A plain function ``condition(path, headers)``; if it
-                returns a false value the next best template is tried.
-
-        Raises:
-            TemplateError: If the template cannot work.
-            EndpointError: If the handler or the condition cannot work.
-            DuplicateName: If another route has the name.
-        """
-
-        def declare(endpoint: E) -> E:
-            self.add_route(
-                template,
-                endpoint,
-                name=name,
-                requirements=requirements,
-                defaults=defaults,
-                condition=condition,
-            )
-            return endpoint
-
-        return declare
-
-    def websocket(self, template: str, **options: Any) -> Callable[[E], E]:
-        """Declare a route; decorates a function that is called at each event.
-
-        The function, plain or a coroutine, is ``f(ws, opcode, payload)``. It is
-        called with ``OpCode.OPEN``, with ``TEXT`` and a str, ``BINARY`` and bytes,
-        ``PING``, ``PONG`` and ``CLOSE``; the payload of ``OPEN`` and ``CLOSE`` is
-        ``b""``. The promises are those of event classes: see ``route``.
-
-        Args:
-            template: The URL template.
-            **options: See ``route``.
-        """
-
-        def declare(callback: E) -> E:
-            self.add_route(template, Endpoint(callback, callback=True), **options)
-            return callback
-
-        return declare
-
-    def register(
-        self,
-        routes: Resource | Iterable[tuple[str, str, Callable[..., Any]]],
-        prefix: str = "",
-    ) -> None:
-        """Declare the routes of a resource.
-
-        Args:
-            routes: A ``Resource``, or a list of ``(method, template, callback)`` as
-                its ``routes()`` gives, with ``"WEBSOCKET"`` for the method.
-            prefix: A template to put before theirs.
-
-        Raises:
-            TemplateError: If a template cannot work.
-            EndpointError: If it is no such list, or if a callback cannot work.
-        """
-        made = [
-            Route(
-                prefix + each.template,
-                Endpoint(callback, callback=True),
-                **each.options,
-            )
-            for each, callback in declarations(routes)
-        ]
-        self._table.add(*made)
-
-    def add_route(
-        self,
-        template: str,
-        endpoint: Callable[..., Any] | Endpoint,
-        *,
-        name: str | None = None,
-        requirements: Mapping[str, str] | None = None,
-        defaults: Mapping[str, Any] | None = None,
-        condition: Condition | None = None,
-    ) -> Route:
-        """Declare a route without a decorator; see ``route``.
-
-        Returns:
-            The declared route.
-        """
-        route = Route(
-            template,
-            endpoint,
-            name=name,
-            requirements=requirements,
-            defaults=defaults,
-            condition=condition,
-        )
-        self._table.add(route)
-        return route
+        self._attributes: dict[str, Any] = {
+            "router": self,
+            "serializer": self._serializer,
+        }
+        if max_backlog is not None:
+            self._attributes["max_backlog"] = max_backlog
 
     def extend(self, extension: Callable[[Registrar], Any]) -> None:
         """Add methods and attributes to the connections of this router.
@@ -196,58 +94,6 @@ class Router:
             ExtensionError: If a name is taken, or if the router served already.
         """
         self._extensions.add(extension)
-
-    def not_found(self, function: N) -> N:
-        """Decorate a function ``f(ws, path)`` that answers unmatched paths.
-
-        It may be a coroutine. In the handshake it returns a response, or None
-        for the plain 404. On a connection that is already open it may send
-        something; the connection is then closed with 4040.
-
-        Raises:
-            EndpointError: If it is no function.
-        """
-        if not callable(function):
-            name = endpoint_name(function)
-            raise EndpointError(name, "not_found decorates a function f(ws, path)")
-        self.handshake.not_found = function
-        return function
-
-    # Asking
-
-    @property
-    def routes(self) -> tuple[Route, ...]:
-        """The declared routes, in the order in which they are tried."""
-        return self._table.routes
-
-    def match(self, raw_path: str, headers: Headers | None = None) -> RoutedPath:
-        """Find the best match of a request target.
-
-        Args:
-            raw_path: The target as it stands in a request, query included.
-            headers: For conditions that look at them.
-
-        Returns:
-            The path; its ``route`` and ``params`` are None if nothing matches.
-
-        Raises:
-            BadRequest: If the target is malformed.
-        """
-        return self._table.match(raw_path, headers)
-
-    def url_for(self, name: str, /, **params: object) -> str:
-        """Build the path of a named route, percent-encoded.
-
-        Args:
-            name: The name of the route.
-            **params: A value for each parameter that is not optional.
-
-        Raises:
-            UnknownName: If no route has the name; suggests the nearest.
-            BuildError: If a parameter is missing or unknown, or if a value
-                would not come back as it is.
-        """
-        return self._table.url_for(name, params)
 
     # Serving
 
@@ -268,12 +114,12 @@ class Router:
         handler = self.handshake.accepted(ws, path)
         if handler is None:
             return self._handle_open(ws, path)
-        return serve_connection(handler, ws)
+        return serve_connection(handler, ws, self.topics)
 
     async def _handle_open(self, ws: ServerConnection, path: str | None) -> None:
         handler = await self.handshake.admit_open(ws, path)
         if handler is not None:
-            await serve_connection(handler, ws)
+            await serve_connection(handler, ws, self.topics)
 
     __call__ = handle
 
@@ -305,8 +151,7 @@ class Router:
         if getattr(base, "router", None) is self:
             return base
         if base not in self._classes:
-            attributes = {"router": self, "serializer": self._serializer}
-            self._classes[base] = bind_class(base, self._extensions, attributes)
+            self._classes[base] = bind_class(base, self._extensions, self._attributes)
         return self._classes[base]
 
     def start_task(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
@@ -327,6 +172,11 @@ class Router:
         create_connection: Callable[..., Protocol] | None = None,
         create_protocol: Callable[..., Protocol] | None = None,
         process_request: Hook | None = None,
+        compression: str | None = "shared",
+        max_backlog: int | None = None,
+        stall_timeout: float | None = STALL_TIMEOUT,
+        max_connections: int | None = MAX_CONNECTIONS,
+        max_connections_per_address: int | None = None,
         **kwargs: Any,
     ) -> Server:
         """Serve the routes; an unmatched path is refused with HTTP 404.
@@ -343,8 +193,33 @@ class Router:
             create_protocol: What ``create_connection`` was called in release 0.2.
             process_request: Called with ``(connection, request)`` once the path
                 is matched, before it is refused and before any other hook.
+            compression: ``"shared"`` compresses what is published once for all, and
+                no connection holds a compressor; ``"deflate"`` is that of
+                ``websockets``, where each has its own; None is for none.
+            max_backlog: Bytes that may wait for a slow peer; that of the router by
+                default.
+            stall_timeout: Seconds after which a peer that takes no byte of what
+                waits for it is aborted; None to wait for ever.
+            max_connections: Connections beyond which handshakes are refused with
+                503; None for no limit.
+            max_connections_per_address: The same for each address of a client. None
+                by default: behind a proxy, all clients share one.
             **kwargs: See ``websockets.serve``.
+
+        Raises:
+            InvalidLimit: If a limit is no positive number.
         """
+        check_limit("max_backlog", max_backlog)
+        check_limit("stall_timeout", stall_timeout)
+        limits = ConnectionLimits(max_connections, max_connections_per_address)
+        attributes: dict[str, Any] = {}
+        if max_backlog is not None:
+            attributes["max_backlog"] = max_backlog
+        if stall_timeout != STALL_TIMEOUT:
+            attributes["stall_timeout"] = stall_timeout
+        if compression == "shared":
+            compression = None
+            kwargs["extensions"] = deflate.offer(kwargs.get("extensions"))
         if create_protocol is not None:
             warnings.warn(
                 "create_protocol is now called create_connection",
@@ -359,12 +234,14 @@ class Router:
             host,
             port,
             create_connection=cast(
-                type[ServerConnection], self._connection_factory(create_connection)
+                type[ServerConnection],
+                self._connection_factory(create_connection, attributes),
             ),
             process_request=process_request,
+            compression=compression,
             **kwargs,
         )
-        return self._servers.add(server)
+        return self._servers.add(server, limits)
 
     def unix_serve(self, path: str | None = None, **kwargs: Any) -> Server:
         """Serve the routes on a Unix socket.
@@ -417,9 +294,43 @@ class Router:
 
         await runner.run(server, started)
 
+    async def disconnect(
+        self,
+        target: str | Filter | Callable[[Any], Any],
+        code: int = CloseCode.POLICY_VIOLATION,
+        reason: str = "",
+    ) -> int:
+        """Close connections, and wait until they are closed.
+
+        Args:
+            target: The name of a topic, for its subscribers; a ``Filter``, for those
+                of every topic that it matches; or a function of the connection,
+                which is asked about every connection of this router's servers, and
+                every subscriber.
+            code: The close code.
+            reason: The close reason.
+
+        Returns:
+            How many were closed.
+        """
+        found = dict.fromkeys(self.topics.find(target))
+        if callable(target):
+            everyone = self._servers.connections()
+            found |= dict.fromkeys(ws for ws in everyone if target(ws))
+        return await close_all(found, code, reason)
+
     def _connection_factory(
-        self, create: Callable[..., Protocol] | None
+        self,
+        create: Callable[..., Protocol] | None,
+        attributes: dict[str, Any] | None = None,
     ) -> Callable[..., Protocol]:
+        bind = self.connection_class
+        if attributes:
+
+            @cache
+            def bind(base: type[Protocol]) -> type[Protocol]:
+                return bind_class(self.connection_class(base), None, attributes)
+
         if create is None or isinstance(create, type):
-            return self.connection_class(create or Protocol)
-        return bind_factory(create, self.connection_class)
+            return bind(create or Protocol)
+        return bind_factory(create, bind)

@@ -12,12 +12,17 @@ from .closing import close_in_time, close_reason
 from .endpoint import Handler
 from .exceptions import RoutesError
 from .protocol import Protocol
+from .pubsub import Topics
 
 __all__ = ["serve_connection"]
 
 
-async def serve_connection(handler: Handler, ws: ServerConnection) -> None:
+async def serve_connection(
+    handler: Handler, ws: ServerConnection, topics: Topics
+) -> None:
     """Run a handler until it has ended, and the tasks of its connection too.
+
+    Before it runs, the connection is subscribed to the topics of its route.
 
     A peer that goes away is no failure of the handler, nor is one that breaks a
     rule for which an error of ours has a close code: the connection is closed
@@ -33,6 +38,9 @@ async def serve_connection(handler: Handler, ws: ServerConnection) -> None:
     # Set by the handshake, on connections of websockets' own class too.
     path = cast(Protocol, ws).path
     try:
+        if path.route is not None and path.route.subscribe:
+            for topic in path.route.topics(path.params):
+                await topics.subscribe(ws, topic)
         await handler.handle(ws, path)
     except ConnectionClosed:
         # It may also be from a connection of which the handler is a client.

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import urllib.parse
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from enum import IntEnum
 from itertools import product
 from typing import Any, NamedTuple
-from urllib.parse import quote
 
 from .exceptions import BuildError, TemplateError
 from .grammar import Kind, Literal, Parameter, Part, parse_template
@@ -167,6 +167,21 @@ class Template:
             BuildError: If a parameter is missing or unknown, or if its value
                 cannot stand in its place.
         """
+        path = self.fill(params, _quote)
+        if not {".", ".."}.isdisjoint(path.split("/")):
+            raise BuildError(self.text, f"clients resolve the dot segments of {path!r}")
+        return path
+
+    def fill(self, params: Mapping[str, object], quote: Callable[[str], str]) -> str:
+        """Put params into their places.
+
+        Args:
+            params: See ``build``.
+            quote: Escapes a text without slashes, so that it means itself only.
+
+        Raises:
+            BuildError: See ``build``.
+        """
         for name, value in params.items():
             if name not in self.parameters and str(value) != self.defaults.get(name):
                 near = get_close_matches(name, self.parameters, n=1)
@@ -175,15 +190,14 @@ class Template:
         path = ""
         for part in self.parts:
             if isinstance(part, Literal):
-                path += quote(part.text, safe="/" + _SAFE)
+                path += "/".join(map(quote, part.text.split("/")))
             elif part.name:
-                path = self._append(path, part, params.get(part.name))
-        path = path or "/"
-        if not {".", ".."}.isdisjoint(path.split("/")):
-            raise BuildError(self.text, f"clients resolve the dot segments of {path!r}")
-        return path
+                path = self._append(path, part, params.get(part.name), quote)
+        return path or "/"
 
-    def _append(self, path: str, part: Parameter, value: object) -> str:
+    def _append(
+        self, path: str, part: Parameter, value: object, quote: Callable[[str], str]
+    ) -> str:
         name = part.name
         if value is None:
             value = self.defaults.get(name, "")
@@ -206,8 +220,12 @@ class Template:
             raise BuildError(
                 self.text, f"{name}={text!r} does not match {part.regex!r}"
             )
-        encoded = quote(text, safe="/" + _SAFE if spanning else _SAFE)
+        encoded = "/".join(map(quote, text.split("/"))) if spanning else quote(text)
         return path + ("." if part.kind is Kind.FORMAT else "") + encoded
+
+
+def _quote(text: str) -> str:
+    return urllib.parse.quote(text, safe=_SAFE)
 
 
 def _meets(part: Parameter, text: str, spanning: bool) -> bool:

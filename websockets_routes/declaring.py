@@ -1,0 +1,220 @@
+"""Declaring: the routes of a router, and what can be asked about them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
+
+from websockets import Headers
+
+from .endpoint import Endpoint, endpoint_name
+from .exceptions import EndpointError
+from .handshake import Handshake, NotFound
+from .path import RoutedPath
+from .resource import Resource, declarations
+from .route import Condition, Route, Subscribe
+from .table import RouteTable
+
+__all__ = ["Declaring"]
+
+E = TypeVar("E", bound=Callable[..., Any])
+N = TypeVar("N", bound=NotFound)
+
+
+class Declaring:
+    """Routes, and how to declare them.
+
+    Attributes:
+        handshake: The steps that every connection takes.
+    """
+
+    def __init__(self) -> None:
+        self._table = RouteTable()
+        self.handshake = Handshake(self._table)
+
+    # Declaring
+
+    def route(
+        self,
+        template: str,
+        *,
+        name: str | None = None,
+        requirements: Mapping[str, str] | None = None,
+        defaults: Mapping[str, Any] | None = None,
+        condition: Condition | None = None,
+        subscribe: Subscribe = (),
+    ) -> Callable[[E], E]:
+        """Declare a route; decorates what handles its connections.
+
+        The handler is an ``async def handler(ws, path)``, an ``async def
+        handler(ws)``, or a class. A class is made without arguments for each
+        connection. It has such a ``handle`` method, or any of the events
+        ``on_open(ws)``, ``on_message(ws, message, opcode)`` or ``on_text(ws, text)``
+        and ``on_binary(ws, data)``, ``on_ping(ws, data)``, ``on_pong(ws, data)``,
+        ``on_drain(ws)`` and ``on_close(ws, code, reason)``, coroutines or not; and
+        maybe a ``process_request(self, path, headers)``, coroutine or not, that
+        refuses the handshake by returning a response.
+
+        Events come one at a time, in the order received; ``on_close`` comes last
+        and exactly once, whatever happens, if ``on_open`` was called. A plain
+        function is called at once, with no task and no queue between. A failing
+        event closes with 1011.
+
+        A route may be declared while the router serves; the next handshake sees it.
+
+        Args:
+            template: The URL template, as in ``/room/{name}``.
+            name: The name for ``url_for``.
+            requirements: Regexes by parameter name, which values must match.
+            defaults: Params to add, or to take in place of a missing optional part.
+            condition: A plain function ``condition(path, headers)``; if it
+                returns a false value the next best template is tried.
+            subscribe: A topic that connections hear from the moment they open: its
+                template, filled with the params of the path, as in
+                ``"room/{name}"``; a declared topic; or several of them. Where it is
+                denied, the connection closes with 1008.
+
+        Raises:
+            TemplateError: If the template cannot work.
+            EndpointError: If the handler or the condition cannot work.
+            DuplicateName: If another route has the name.
+        """
+
+        def declare(endpoint: E) -> E:
+            self.add_route(
+                template,
+                endpoint,
+                name=name,
+                requirements=requirements,
+                defaults=defaults,
+                condition=condition,
+                subscribe=subscribe,
+            )
+            return endpoint
+
+        return declare
+
+    def websocket(self, template: str, **options: Any) -> Callable[[E], E]:
+        """Declare a route; decorates a function that is called at each event.
+
+        The function, plain or a coroutine, is ``f(ws, opcode, payload)``. It is
+        called with ``OpCode.OPEN``, with ``TEXT`` and a str, ``BINARY`` and bytes,
+        ``PING``, ``PONG`` and ``CLOSE``; the payload of ``OPEN`` and ``CLOSE`` is
+        ``b""``. The promises are those of event classes: see ``route``.
+
+        Args:
+            template: The URL template.
+            **options: See ``route``.
+        """
+
+        def declare(callback: E) -> E:
+            self.add_route(template, Endpoint(callback, callback=True), **options)
+            return callback
+
+        return declare
+
+    def register(
+        self,
+        routes: Resource | Iterable[tuple[str, str, Callable[..., Any]]],
+        prefix: str = "",
+    ) -> None:
+        """Declare the routes of a resource.
+
+        Args:
+            routes: A ``Resource``, or a list of ``(method, template, callback)`` as
+                its ``routes()`` gives, with ``"WEBSOCKET"`` for the method.
+            prefix: A template to put before theirs.
+
+        Raises:
+            TemplateError: If a template cannot work.
+            EndpointError: If it is no such list, or if a callback cannot work.
+        """
+        made = [
+            Route(
+                prefix + each.template,
+                Endpoint(callback, callback=True),
+                **each.options,
+            )
+            for each, callback in declarations(routes)
+        ]
+        self._table.add(*made)
+
+    def add_route(
+        self,
+        template: str,
+        endpoint: Callable[..., Any] | Endpoint,
+        *,
+        name: str | None = None,
+        requirements: Mapping[str, str] | None = None,
+        defaults: Mapping[str, Any] | None = None,
+        condition: Condition | None = None,
+        subscribe: Subscribe = (),
+    ) -> Route:
+        """Declare a route without a decorator; see ``route``.
+
+        Returns:
+            The declared route.
+        """
+        route = Route(
+            template,
+            endpoint,
+            name=name,
+            requirements=requirements,
+            defaults=defaults,
+            condition=condition,
+            subscribe=subscribe,
+        )
+        self._table.add(route)
+        return route
+
+    def not_found(self, function: N) -> N:
+        """Decorate a function ``f(ws, path)`` that answers unmatched paths.
+
+        It may be a coroutine. In the handshake it returns a response, or None
+        for the plain 404. On a connection that is already open it may send
+        something; the connection is then closed with 4040.
+
+        Raises:
+            EndpointError: If it is no function.
+        """
+        if not callable(function):
+            name = endpoint_name(function)
+            raise EndpointError(name, "not_found decorates a function f(ws, path)")
+        self.handshake.not_found = function
+        return function
+
+    # Asking
+
+    @property
+    def routes(self) -> tuple[Route, ...]:
+        """The declared routes, in the order in which they are tried."""
+        return self._table.routes
+
+    def match(self, raw_path: str, headers: Headers | None = None) -> RoutedPath:
+        """Find the best match of a request target.
+
+        Args:
+            raw_path: The target as it stands in a request, query included.
+            headers: For conditions that look at them.
+
+        Returns:
+            The path; its ``route`` and ``params`` are None if nothing matches.
+
+        Raises:
+            BadRequest: If the target is malformed.
+        """
+        return self._table.match(raw_path, headers)
+
+    def url_for(self, name: str, /, **params: object) -> str:
+        """Build the path of a named route, percent-encoded.
+
+        Args:
+            name: The name of the route.
+            **params: A value for each parameter that is not optional.
+
+        Raises:
+            UnknownName: If no route has the name; suggests the nearest.
+            BuildError: If a parameter is missing or unknown, or if a value
+                would not come back as it is.
+        """
+        return self._table.url_for(name, params)

@@ -1,0 +1,73 @@
+"""Limits: how many connections a server takes, in all and from one address."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from websockets.asyncio.server import ServerConnection
+
+from .exceptions import InvalidLimit
+
+__all__ = ["MAX_CONNECTIONS", "ConnectionLimits", "check_limit"]
+
+#: Connections of one server, unless something else is said.
+MAX_CONNECTIONS = 100_000
+
+
+class ConnectionLimits:
+    """The limits of one server.
+
+    Every connection counts from its first byte on, before its handshake; what the
+    server counts them by, ``handler_tasks``, is undocumented, and
+    ``tests/test_undocumented.py`` watches it.
+
+    Args:
+        connections: How many may be there; None for any number.
+        per_address: How many of one address; None for any number.
+
+    Raises:
+        InvalidLimit: If a limit is no positive number.
+    """
+
+    def __init__(self, connections: int | None, per_address: int | None) -> None:
+        check_limit("max_connections", connections)
+        check_limit("max_connections_per_address", per_address)
+        self._connections = connections
+        self._per_address = per_address
+        self._addresses: Counter[str] = Counter()
+
+    def admit(self, ws: ServerConnection) -> bool:
+        """Tell whether there is room for a connection; to be asked once for each."""
+        if (
+            self._connections is not None
+            and len(ws.server.handler_tasks) > self._connections
+        ):
+            return False
+        if self._per_address is None:
+            return True
+        address = ws.remote_address
+        if not isinstance(address, tuple):  # that of a Unix socket
+            return True
+        host: str = address[0]
+        if self._addresses[host] >= self._per_address:
+            return False
+        self._addresses[host] += 1
+        ws.connection_lost_waiter.add_done_callback(lambda _: self._leave(host))
+        return True
+
+    def _leave(self, host: str) -> None:
+        self._addresses[host] -= 1
+        if not self._addresses[host]:
+            del self._addresses[host]
+
+
+def check_limit(name: str, limit: float | None) -> None:
+    """Check that a limit, if there is one, is a positive number.
+
+    Raises:
+        InvalidLimit: If it is not.
+    """
+    if limit is None:
+        return
+    if isinstance(limit, bool) or not isinstance(limit, int | float) or limit <= 0:
+        raise InvalidLimit(f"{name} is a positive number or None, not {limit!r}")

@@ -1,0 +1,93 @@
+"""Publishing: the topics of a router, and shortcuts to what one does with them."""
+
+from __future__ import annotations
+
+import concurrent.futures
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any
+
+from websockets.asyncio.server import ServerConnection
+from websockets.typing import DataLike
+
+from .opcodes import OpCode
+from .pubsub import Filter, Overflow, Receipt, Subscribed, Topic, Topics
+from .pubsub.topic import Authorize
+
+__all__ = ["Publishing"]
+
+
+class Publishing:
+    """Topics, at hand.
+
+    Attributes:
+        topics: The topics: their hooks, counts and limits.
+    """
+
+    def __init__(self, topics: Topics) -> None:
+        self.topics = topics
+
+    def topic(
+        self,
+        template: str,
+        *,
+        overflow: Overflow | str = Overflow.CLOSE,
+        key: Callable[[Any], Hashable] | None = None,
+        authorize: Authorize | None = None,
+        filters: bool = False,
+        requirements: Mapping[str, str] | None = None,
+    ) -> Topic:
+        """Declare a topic; see ``Topics.topic``."""
+        return self.topics.topic(
+            template,
+            overflow=overflow,
+            key=key,
+            authorize=authorize,
+            filters=filters,
+            requirements=requirements,
+        )
+
+    async def subscribe(self, ws: ServerConnection, topic: str | Filter) -> Subscribed:
+        """Subscribe a connection, of whatever class; see ``Topics.subscribe``."""
+        return await self.topics.subscribe(ws, topic)
+
+    def unsubscribe(self, ws: ServerConnection, topic: str | Filter) -> bool:
+        """End a subscription; tell whether there was one."""
+        return self.topics.unsubscribe(ws, topic)
+
+    def publish(
+        self,
+        topic: str,
+        message: DataLike,
+        opcode: int | None = None,
+        *,
+        exclude: ServerConnection | None = None,
+        compress: bool | None = None,
+    ) -> Receipt:
+        """Publish a message to all subscribers; see ``Topics.publish``."""
+        return self.topics.publish(
+            topic, message, opcode, exclude=exclude, compress=compress
+        )
+
+    def publish_json(
+        self,
+        topic: str,
+        value: Any,
+        opcode: int | None = OpCode.TEXT,
+        *,
+        exclude: ServerConnection | None = None,
+        compress: bool | None = None,
+    ) -> Receipt:
+        """Publish a value as JSON to all subscribers."""
+        return self.topics.publish_json(
+            topic, value, opcode, exclude=exclude, compress=compress
+        )
+
+    def publish_threadsafe(
+        self, topic: str, message: DataLike, opcode: int | None = None, **options: Any
+    ) -> concurrent.futures.Future[Receipt]:
+        """Publish a message from any thread; see ``Topics.publish_threadsafe``."""
+        return self.topics.publish_threadsafe(topic, message, opcode, **options)
+
+    def num_subscribers(self, topic: str | Filter) -> int:
+        """Count the subscribers of this very topic, or of this very filter."""
+        return self.topics.num_subscribers(topic)

@@ -1,0 +1,251 @@
+"""Topic: a declaration that holds for every topic whose name matches a template."""
+
+from __future__ import annotations
+
+import functools
+import urllib.parse
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Hashable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from typing import Any
+
+from ..arity import is_async, takes
+from ..builder import Builder
+from ..exceptions import BuildError, InvalidTopic, SubscriptionDenied, TemplateError
+from ..grammar import Literal
+from ..target import ENCODED_SLASH, UNFIT, Target
+from ..template import Form, Template
+from ..tree import Tree
+from .names import ANY, REST, Filter, is_hidden
+from .overflow import Overflow
+
+__all__ = ["Authorize", "Declarations", "Topic"]
+
+#: ``authorize(ws, topic, params)``, plain or a coroutine function.
+Authorize = Callable[[Any, str | Filter, Mapping[str, str]], Awaitable[bool] | bool]
+
+# How many names the declarations remember the best match of.
+_REMEMBERED = 4096
+
+
+class Topic:
+    """A declared topic; called with params, it builds a name.
+
+    In a value, what would mean something else in a name is percent-encoded:
+    ``room(name="a/b") == "room/a%2Fb"``.
+
+    Args:
+        template: A template, with the grammar of routes and no slash before it.
+        overflow: What happens where a subscriber is too slow; an ``Overflow`` or its
+            value. ``close`` by default.
+        key: For ``conflate``: a plain function ``key(message)``. A message takes
+            the place of a waiting one of the same topic and key. It is called once
+            for each message that is published.
+        authorize: ``authorize(ws, topic, params)``, plain or a coroutine function;
+            unless it returns a true value, the subscription is denied.
+        filters: Whether a ``Filter`` that may match it can be subscribed though it
+            has an ``authorize``, which is then asked about the filter, with no
+            params.
+        requirements: Regexes by parameter name.
+
+    Raises:
+        TemplateError: If the template cannot work.
+        InvalidTopic: If an argument cannot work.
+    """
+
+    def __init__(
+        self,
+        template: str,
+        *,
+        overflow: Overflow | str = Overflow.CLOSE,
+        key: Callable[[Any], Hashable] | None = None,
+        authorize: Authorize | None = None,
+        filters: bool = False,
+        requirements: Mapping[str, str] | None = None,
+    ) -> None:
+        self.template = _parse(template, requirements)
+        self.text = template
+        try:
+            self.overflow = Overflow(overflow)
+        except ValueError:
+            choices = ", ".join(repr(each.value) for each in Overflow)
+            problem = f"overflow is one of {choices}, not {overflow!r}"
+            raise InvalidTopic(template, problem) from None
+        if key is not None:
+            if self.overflow is not Overflow.CONFLATE:
+                raise InvalidTopic(template, "a key is for overflow='conflate'")
+            if not callable(key) or is_async(key) or not takes(key, 1):
+                raise InvalidTopic(template, "key is a plain function f(message)")
+        if authorize is not None and not (callable(authorize) and takes(authorize, 3)):
+            problem = "authorize is a function f(ws, topic, params)"
+            raise InvalidTopic(template, problem)
+        self.key = key
+        self.authorize = authorize
+        self.filters = filters
+        self._builder = Builder(self.template, self._fill, _parse_name)
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __repr__(self) -> str:
+        return f"Topic({self.text!r})"
+
+    @property
+    def parameters(self) -> Sequence[str]:
+        """The names of its parameters."""
+        return tuple(self.template.parameters)
+
+    def __call__(self, **params: object) -> str:
+        """Build the name of a topic.
+
+        Raises:
+            BuildError: If a parameter is missing or unknown, or if a value would
+                not come back as it is.
+        """
+        return self._builder.build(params)
+
+    def _fill(self, params: Mapping[str, object]) -> str:
+        name = self.template.fill(params, _escape)[1:]
+        if name.startswith("$") and not self.text.startswith("$"):
+            # A user who calls himself "$x" hides from no filter.
+            name = "%24" + name[1:]
+        if not name:
+            raise BuildError(self.text, "the name would be empty")
+        return name
+
+    def overlaps(self, topic: Filter) -> bool:
+        """Tell whether a filter may match a name of this topic."""
+        return any(_overlap(form, topic.levels) for form in self.template.forms)
+
+
+class Declarations:
+    """Declared topics; the most specific one holds for a name."""
+
+    def __init__(self) -> None:
+        self._topics: dict[str, Topic] = {}
+        self._tree: Tree[Topic] = Tree()
+        self._remember()
+
+    def _remember(self) -> None:
+        #: Finds the topic that holds for a name, and the params, or None.
+        self.match = functools.lru_cache(_REMEMBERED)(self._match)
+
+    def add(self, topic: Topic) -> None:
+        """Add a topic.
+
+        Raises:
+            InvalidTopic: If one with the same template is declared already.
+        """
+        if topic.text in self._topics:
+            raise InvalidTopic(topic.text, "this topic is declared already")
+        self._topics[topic.text] = topic
+        self._tree.add(topic.template, topic)
+        self._remember()
+
+    def __bool__(self) -> bool:
+        return bool(self._topics)
+
+    def _match(self, name: str) -> tuple[Topic, Mapping[str, str]] | None:
+        return self._tree.first(_parse_name(name))
+
+    def guards(
+        self, topic: str | Filter
+    ) -> Iterator[tuple[Authorize, Mapping[str, str]]]:
+        """Find whoever has to allow a subscription, and the params to ask about.
+
+        Raises:
+            SubscriptionDenied: For a filter that may match a topic with an
+                ``authorize`` which is not declared with ``filters=True``.
+        """
+        if not self._topics:
+            return
+        if not isinstance(topic, Filter):
+            found = self.match(topic)
+            if found is not None and found[0].authorize is not None:
+                yield found[0].authorize, dict(found[1])
+            return
+        guarded = [
+            each
+            for each in self._topics.values()
+            if each.authorize is not None and each.overlaps(topic)
+        ]
+        for each in guarded:
+            if not each.filters:
+                problem = (
+                    f"it may match the topic {each.text!r}, which has an authorize "
+                    "and is not declared with filters=True"
+                )
+                raise SubscriptionDenied(topic, problem)
+        for each in guarded:
+            assert each.authorize is not None
+            yield each.authorize, {}
+
+
+def _parse(template: str, requirements: Mapping[str, str] | None) -> Template:
+    if not isinstance(template, str) or not template:
+        raise InvalidTopic(template, "a topic is declared by a template")
+    try:
+        parsed = Template("/" + template, requirements)
+    except TemplateError as error:
+        position = max(error.position - 1, 0)
+        raise TemplateError(template, position, error.problem) from None
+    for part in parsed.parts:
+        for wildcard in (ANY, REST):
+            if isinstance(part, Literal) and wildcard in part.text:
+                problem = f"{wildcard} is a wildcard; subscribe with a Filter instead"
+                raise TemplateError(template, template.find(wildcard), problem)
+    return parsed
+
+
+def _escape(text: str) -> str:
+    for character in "%/+#":
+        if character in text:
+            text = text.replace(character, f"%{ord(character):02X}")
+    return text
+
+
+def _parse_name(name: str) -> Target:
+    """Take a name apart as if it were the path of a request."""
+    return Target("/" + name, "", [_decode(level) for level in name.split("/")])
+
+
+def _decode(level: str) -> str:
+    if "%" not in level:
+        return level
+    try:
+        text = urllib.parse.unquote_to_bytes(level).decode()
+    except UnicodeDecodeError:
+        return level
+    return level if UNFIT.search(text) else text.replace("/", ENCODED_SLASH)
+
+
+def _overlap(form: Form, levels: Sequence[str]) -> bool:
+    """Tell whether a filter may match a name that has this form.
+
+    A parameter is taken to stand for anything: refusing too much is safe.
+    """
+    first = form.segments[0]
+    if levels[0] in (ANY, REST) and _is_literal(first) and is_hidden([_text(first)]):
+        return False
+    for index, level in enumerate(levels):
+        if level == REST or (form.tail is not None and index >= form.tail):
+            return True
+        if index == len(form.segments):
+            return False
+        segment = form.segments[index]
+        if level != ANY and _is_literal(segment) and _text(segment) != _decode(level):
+            return False
+    return form.tail is None and len(levels) == len(form.segments)
+
+
+def _is_literal(segment: Sequence[object]) -> bool:
+    return all(isinstance(part, Literal) for part in segment)
+
+
+def _text(segment: Sequence[object]) -> str:
+    return "".join(part.text for part in segment if isinstance(part, Literal))
