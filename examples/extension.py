@@ -10,49 +10,38 @@ import asyncio
 import logging
 from typing import Any
 
-from websockets_routes import Protocol, Registrar, Router
+from websockets_routes import Registrar, Router
 
 router = Router()
-online: dict[str, Any] = {}
+inbox = router.topic("user/{name}")
 
 
 def private_messages(ws: Registrar) -> None:
-    ws.property("user", "")
     ws.property("contacts", [])  # each connection has a list of its own
 
     @ws.method
-    async def send_private(self: Any, user: str, text: str) -> bool:
+    def send_private(self: Any, user: str, text: str) -> bool:
         if user not in self.contacts:
             self.contacts.append(user)
-        to = online.get(user)
-        if to is None:
-            return False
-        await to.send_json({"from": self.user, "text": text})
-        return True
+        message = {"from": self.params["name"], "text": text}
+        return router.publish_json(inbox(name=user), message).matched > 0
 
 
 router.extend(private_messages)
 
 
-# Any: a type checker cannot know what an extension adds.
-async def serve_user(ws: Any) -> None:
-    ws.user = ws.params["name"]
-    online[ws.user] = ws
-    try:
-        async for message in ws:
-            user, _, text = message.partition(": ")
-            if not await ws.send_private(user, text):
-                await ws.send_json({"offline": user, "contacts": ws.contacts})
-    finally:
-        del online[ws.user]
-
-
 @router.route("/as/{name}")
-async def as_user(ws: Protocol) -> None:
-    if ws.params["name"] in online:
+# Any: a type checker cannot know what an extension adds.
+async def as_user(ws: Any) -> None:
+    name = inbox(name=ws.params["name"])
+    if router.num_subscribers(name):
         await ws.close(4000, "this name is taken")
-    else:
-        await serve_user(ws)
+        return
+    await ws.subscribe(name)
+    async for message in ws:
+        user, _, text = message.partition(": ")
+        if not ws.send_private(user, text):
+            await ws.send_json({"offline": user, "contacts": ws.contacts})
 
 
 if __name__ == "__main__":

@@ -7,33 +7,32 @@ Connect twice to ``ws://localhost:8765/chat/room/tea``: what one says, both hear
 
 import asyncio
 import logging
-from collections import defaultdict
 
 from websockets_routes import OpCode, Protocol, Resource, Router, websocket
+
+router = Router()
+room = router.topic("room/{name}")
 
 
 class Chat(Resource):
     def __init__(self) -> None:
-        self.rooms: defaultdict[str, set[Protocol]] = defaultdict(set)
+        self.said = 0
 
     @websocket("/room/{name}")
     def room(self, ws: Protocol, opcode: OpCode, payload: str | bytes) -> None:
-        members = self.rooms[ws.params["name"]]
+        topic = room(**ws.params)
         if opcode is OpCode.OPEN:
-            members.add(ws)
-        elif opcode is OpCode.CLOSE:
-            members.discard(ws)
+            ws.subscribe_nowait(topic)
         elif opcode is OpCode.TEXT:
-            for member in members:
-                member.send_nowait(payload)
+            self.said += 1
+            router.publish(topic, payload)
 
     @websocket("/rooms")
     async def count(self, ws: Protocol, opcode: OpCode, payload: str | bytes) -> None:
         if opcode is OpCode.OPEN:
-            await ws.send_json({room: len(each) for room, each in self.rooms.items()})
+            await ws.send_json({"here": router.topics.counts(), "said": self.said})
 
 
-router = Router()
 router.register(Chat(), prefix="/chat")
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import http.client
 import json
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import pytest
 import websocket
@@ -37,13 +37,66 @@ def example(name: str) -> Iterator[ServerProcess]:
 def test_every_example_is_tested() -> None:
     names = {path.stem for path in (ROOT / "examples").glob("*.py")}
     assert names == {
+        "chat",
         "custom_protocol",
         "echo",
         "events",
         "extension",
         "resource",
         "thing",
+        "ticker",
     }
+
+
+def test_chat_between_clients_of_two_libraries() -> None:
+    with example("chat") as server:
+        base = f"ws://127.0.0.1:{server.port}/room"
+        with connect(f"{base}/a%2Fb?user=ada") as ada:
+            assert json.loads(ada.recv(timeout=TIMEOUT)) == {"here": 1}
+            ben = websocket.create_connection(f"{base}/a%2Fb", timeout=TIMEOUT)
+            assert json.loads(ben.recv()) == {"here": 2}
+            assert json.loads(ada.recv(timeout=TIMEOUT)) == {"here": 2}
+            ada.send("is it late?")
+            said = {"user": "ada", "text": "is it late?"}
+            assert json.loads(ben.recv()) == said
+            assert json.loads(ada.recv(timeout=TIMEOUT)) == said
+            ben.send("no")
+            said = {"user": "somebody", "text": "no"}
+            assert json.loads(ben.recv()) == said
+            assert json.loads(ada.recv(timeout=TIMEOUT)) == said
+            ben.close()
+            assert json.loads(ada.recv(timeout=TIMEOUT)) == {"here": 1}
+
+
+def test_in_the_chat_no_path_reaches_another_room() -> None:
+    rooms = ["a%2Fb", "a", "b", "%23", "%2B", "%24SYS", "%2523", "a%252Fb"]
+    with example("chat") as server, ExitStack() as stack:
+        base = f"ws://127.0.0.1:{server.port}/room"
+        clients = {
+            room: stack.enter_context(connect(f"{base}/{room}")) for room in rooms
+        }
+        for room, ws in clients.items():
+            assert json.loads(ws.recv(timeout=TIMEOUT)) == {"here": 1}
+            ws.send(room)
+        for room, ws in clients.items():
+            said = {"user": "somebody", "text": room}
+            assert json.loads(ws.recv(timeout=TIMEOUT)) == said
+        for room, ws in clients.items():
+            ws.send(f"again {room}")
+            said = {"user": "somebody", "text": f"again {room}"}
+            assert json.loads(ws.recv(timeout=TIMEOUT)) == said
+
+
+def test_ticker() -> None:
+    with example("ticker") as server:
+        base = f"ws://127.0.0.1:{server.port}"
+        with connect(f"{base}/price/S7") as one, connect(f"{base}/prices") as every:
+            for _ in range(3):
+                assert json.loads(one.recv(timeout=TIMEOUT))["symbol"] == "S7"
+            heard = {
+                json.loads(every.recv(timeout=TIMEOUT))["symbol"] for _ in range(1500)
+            }
+        assert len(heard) == 1000
 
 
 def test_echo() -> None:
@@ -131,7 +184,8 @@ def test_resource() -> None:
             assert one.recv(timeout=TIMEOUT) == "milk?"
             assert two.recv(timeout=TIMEOUT) == "milk?"
             with connect(f"{base}/rooms") as count:
-                assert json.loads(count.recv(timeout=TIMEOUT)) == {"tea": 2}
+                counts = {"here": {"room/tea": 2}, "said": 1}
+                assert json.loads(count.recv(timeout=TIMEOUT)) == counts
 
 
 def test_extension() -> None:

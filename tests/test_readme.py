@@ -11,6 +11,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
+from tests.integration.servers import until
 from tests.processes import ROOT
 from websockets_routes import Router
 
@@ -39,9 +40,10 @@ async def test_the_first_example_and_its_classes_serve(
         base = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         async with connect(f"{base}/hello/Ada") as ws:
             assert await ws.recv() == "Hello Ada!"
-        async with connect(f"{base}/echo") as ws:
-            await ws.send("hi")
-            assert await ws.recv() == "hi"
+        async with connect(f"{base}/room/7") as one, connect(f"{base}/room/7") as two:
+            await until(lambda: router.num_subscribers("room/7") == 2)
+            await one.send("hi")
+            assert await two.recv() == "hi"
         async with connect(f"{base}/thing/1") as ws:
             assert await ws.recv() == "a bell"
         with pytest.raises(InvalidStatus) as refused:

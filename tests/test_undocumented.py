@@ -10,14 +10,21 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import ssl
 from contextlib import suppress
 from typing import Any
 
 import pytest
+import trustme
 from websockets import Frame, InvalidMessage, Opcode
 from websockets.asyncio.messages import MAX_FRAGMENTS
 from websockets.asyncio.server import Server, ServerConnection
 from websockets.exceptions import HeaderLineTooLong, RequestLineTooLong
+from websockets.extensions.permessage_deflate import (
+    ClientPerMessageDeflateFactory,
+    PerMessageDeflate,
+    ServerPerMessageDeflateFactory,
+)
 from websockets.http11 import SERVER
 from websockets.protocol import SEND_EOF
 
@@ -31,6 +38,7 @@ from .integration.servers import (
     refusal,
     serve_plain,
     serving,
+    until,
 )
 
 UPGRADE = (
@@ -504,11 +512,11 @@ def test_a_message_has_at_most_4096_fragments() -> None:
     assert MAX_FRAGMENTS == 4096
 
 
-# protocol.py, to send without awaiting
+# sending.py and outbox.py
 
 
 async def test_send_in_progress_is_a_future_that_ends_with_the_fragments() -> None:
-    """Protocol.send_nowait waits for it rather than break the message."""
+    """Outbox waits for it rather than break the message."""
     found: list[Any] = []
 
     async def handler(ws: ServerConnection) -> None:
@@ -530,7 +538,7 @@ async def test_send_in_progress_is_a_future_that_ends_with_the_fragments() -> No
 
 
 async def test_data_to_send_holds_what_send_text_and_send_binary_made() -> None:
-    """Protocol.send_nowait writes it, before anything else can."""
+    """SendingConnection.send_nowait writes it, before anything else can."""
 
     async def handler(ws: ServerConnection) -> None:
         assert ws.protocol.data_to_send() == []
@@ -541,3 +549,142 @@ async def test_data_to_send_holds_what_send_text_and_send_binary_made() -> None:
     async with serving(serve_plain(handler)) as url, connecting(url) as client:
         assert await client.recv() == "one"
         assert await client.recv() == b"two"
+
+
+async def test_a_connection_has_what_outbox_py_reads() -> None:
+    """Outbox takes its limit from it, and waits where ``drain()`` does."""
+    found: list[Any] = []
+
+    async def handler(ws: ServerConnection) -> None:
+        found.extend((ws.write_limit_high, ws.paused, list(ws.drain_waiters)))
+        sending = asyncio.ensure_future(ws.send(bytes(2**24)))
+        await until(lambda: ws.drain_waiters)
+        found.append(ws.paused)
+        waiter = ws.loop.create_future()
+        ws.drain_waiters.append(waiter)
+        await waiter
+        found.append(ws.paused)
+        ws.drain_waiters.remove(waiter)
+        await sending
+
+    server = serve_plain(handler, compression=None, write_limit=1024)
+    async with serving(server) as url, connecting(url, max_size=None) as client:
+        await client.recv()
+    assert found == [1024, False, [], True, False]
+
+
+@pytest.mark.parametrize("how", ["close", "rubbish", "end"])
+async def test_send_eof_is_called_when_a_peer_ends_a_connection(how: str) -> None:
+    """answering.when_ended learns by it that no message must be sent any more."""
+    states: list[str] = []
+    ended = asyncio.Event()
+
+    async def handler(ws: ServerConnection) -> None:
+        def send_eof() -> None:
+            states.append(ws.protocol.state.name)
+            del ws.protocol.send_eof
+            ws.protocol.send_eof()
+            ended.set()
+
+        object.__setattr__(ws.protocol, "send_eof", send_eof)
+        await ws.send("ready")
+        await ws.wait_closed()
+
+    async with serving(serve_plain(handler)) as url, connecting(url) as client:
+        await client.recv()
+        if how == "close":
+            await client.close()
+        elif how == "rubbish":
+            client.transport.write(b"\xff\xff")
+        else:
+            client.transport.abort()
+        await ended.wait()
+    assert len(states) == 1
+
+
+async def test_the_limits_of_limits_py_count_every_connection() -> None:
+    """ConnectionLimits counts ``handler_tasks``: one for each, from the beginning."""
+    counts: list[int] = []
+
+    def process_request(connection: ServerConnection, request: object) -> None:
+        counts.append(len(connection.server.handler_tasks))
+
+    server = serve_plain(idle, process_request=process_request)
+    async with serving(server) as url:
+        _, writer = await asyncio.open_connection(HOST, port(server))
+        await until(lambda: server.handler_tasks)
+        async with connecting(url):
+            writer.close()
+            await writer.wait_closed()
+            async with connecting(url):
+                await until(lambda: len(server.handler_tasks) == 2)
+                async with connecting(url):
+                    pass
+    assert counts[0] == 2
+    assert counts[2] == 3
+
+
+# deflate.py and frames.py
+
+
+async def test_what_deflate_negotiated_can_be_read() -> None:
+    """deflate.encoding_of tells by it which frames can be shared."""
+    found: list[tuple[bool, int]] = []
+
+    async def handler(ws: ServerConnection) -> None:
+        for extension in ws.protocol.extensions:
+            assert isinstance(extension, PerMessageDeflate)
+            found.append(
+                (extension.local_no_context_takeover, extension.local_max_window_bits)
+            )
+
+    client = ClientPerMessageDeflateFactory(server_max_window_bits=11)
+    for takeover in (True, False):
+        factory = ServerPerMessageDeflateFactory(
+            server_no_context_takeover=takeover, server_max_window_bits=12
+        )
+        server = serve_plain(handler, extensions=[factory])
+        async with serving(server) as url, connecting(url, extensions=[client]) as ws:
+            await ws.wait_closed()
+    assert found == [(True, 11), (False, 11)]
+
+
+def test_a_frame_without_context_is_the_same_for_every_connection() -> None:
+    """frames.py has one extension make the frames of all connections."""
+    extension = PerMessageDeflate(True, True, 12, 12)
+    frame = Frame(Opcode.TEXT, b"abc" * 400)
+    first = frame.serialize(mask=False, extensions=[extension])
+    assert first == frame.serialize(mask=False, extensions=[extension])
+    assert len(first) < 100
+    assert first[0] == 0b11000001
+
+
+# pacing.py
+
+
+async def test_tls_hides_what_it_was_given_in_one_piece() -> None:
+    """The reason for PacedTransport; if this fails, the reason may be gone."""
+    sizes: list[int] = []
+    written = asyncio.Event()
+
+    async def handler(ws: ServerConnection) -> None:
+        ws.transport.write(bytes(2**24))
+        sizes.append(ws.transport.get_write_buffer_size())
+        written.set()
+        ws.transport.abort()
+
+    authority = trustme.CA()
+    server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(HOST).configure_cert(server_context)
+    client_context = ssl.create_default_context()
+    authority.configure_trust(client_context)
+    server = serve_plain(handler, ssl=server_context)
+    async with serving(server):
+        _, writer = await asyncio.open_connection(
+            HOST, port(server), ssl=client_context, server_hostname=HOST, limit=1
+        )
+        writer.write(REQUEST)
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await written.wait()
+        writer.transport.abort()
+    assert sizes[0] < 2**20

@@ -115,6 +115,12 @@ def address(server: Server, scheme: str = "ws") -> str:
     return f"{scheme}://{HOST}:{port(server)}"
 
 
+async def until(condition: Callable[[], object]) -> None:
+    """Let the event loop turn until a condition holds that has no event."""
+    while not condition():  # noqa: ASYNC110
+        await asyncio.sleep(0)
+
+
 def port(server: Server) -> int:
     number: int = server.sockets[0].getsockname()[1]
     return number

@@ -194,6 +194,17 @@ class Topics(Subscribing):
         """Count the subscribers of this very topic, or of this very filter."""
         return self._subscriptions.count(topic)
 
+    def counts(self, topic: Filter | None = None) -> dict[str, int]:
+        """Count the subscribers of each topic, or of those that a filter matches.
+
+        Whoever hears a topic only by a filter does not count.
+        """
+        return {
+            name: len(subscribers)
+            for name, subscribers in self._subscriptions.names.items()
+            if topic is None or topic.matches(name)
+        }
+
     def statistics(self) -> Statistics:
         """Count what there is, and what became of the messages so far."""
         counts = self._counts
