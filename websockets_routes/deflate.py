@@ -47,13 +47,8 @@ _SETTINGS = {"memLevel": 5}
 
 
 def encoding_of(protocol: ServerProtocol) -> int:
-    """Tell what frames a connection understands, from the extensions it negotiated.
-
-    A protocol that logs each frame makes all of them itself.
-    """
+    """Tell what frames a connection understands, from the extensions it negotiated."""
     extensions = protocol.extensions
-    if protocol.debug:
-        return OWN
     if not extensions:
         return PLAIN
     first = extensions[0]

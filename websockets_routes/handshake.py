@@ -19,6 +19,7 @@ from websockets import (
     InvalidOrigin,
     Request,
     Response,
+    State,
 )
 from websockets.asyncio.server import ServerConnection
 
@@ -79,8 +80,7 @@ class Handshake:
         path: RoutedPath | None = None
         if connection.protocol.eof_sent:
             failed_early(connection)
-        limits: ConnectionLimits | None = getattr(connection.server, "limits", None)
-        if limits is not None and not limits.admit(connection):
+        if not _has_room(connection):
             return text_response(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections")
         try:
             _check_host(request)
@@ -192,6 +192,16 @@ def _is_special(
         or request.method != "GET"
         or connection.protocol.origins is not None
         or (isinstance(connection, Protocol) and connection.has_hook)
+    )
+
+
+def _has_room(connection: ServerConnection) -> bool:
+    limits: ConnectionLimits | None = getattr(connection.server, "limits", None)
+    return (
+        limits is None
+        # One that is open already was let in before.
+        or connection.state is not State.CONNECTING
+        or limits.admit(connection)
     )
 
 

@@ -61,13 +61,14 @@ class ConnectionLimits:
             del self._addresses[host]
 
 
-def check_limit(name: str, limit: float | None) -> None:
-    """Check that a limit, if there is one, is a positive number.
+def check_limit(name: str, limit: float | None, *, optional: bool = True) -> None:
+    """Check that a limit is a positive number, or None where it may be.
 
     Raises:
         InvalidLimit: If it is not.
     """
-    if limit is None:
+    if limit is None and optional:
         return
-    if isinstance(limit, bool) or not isinstance(limit, int | float) or limit <= 0:
-        raise InvalidLimit(f"{name} is a positive number or None, not {limit!r}")
+    if isinstance(limit, bool) or not (isinstance(limit, int | float) and limit > 0):
+        expected = "a positive number or None" if optional else "a positive number"
+        raise InvalidLimit(f"{name} is {expected}, not {limit!r}")

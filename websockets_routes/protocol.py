@@ -190,9 +190,8 @@ class Protocol(SendingConnection):
         compress: bool | None = None,
     ) -> Receipt:
         """Publish a value as JSON to everyone but this connection."""
-        topics = self._router_topics
-        return topics.publish_json(
-            topic, value, opcode, exclude=self, compress=compress
+        return self.publish(
+            topic, self.serializer.dumps(value), opcode, compress=compress
         )
 
     # Tasks

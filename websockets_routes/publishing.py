@@ -12,6 +12,7 @@ from websockets.typing import DataLike
 from .opcodes import OpCode
 from .pubsub import Filter, Overflow, Receipt, Subscribed, Topic, Topics
 from .pubsub.topic import Authorize
+from .serializer import Serializer
 
 __all__ = ["Publishing"]
 
@@ -23,8 +24,9 @@ class Publishing:
         topics: The topics: their hooks, counts and limits.
     """
 
-    def __init__(self, topics: Topics) -> None:
+    def __init__(self, topics: Topics, serializer: Serializer) -> None:
         self.topics = topics
+        self._serializer = serializer
 
     def topic(
         self,
@@ -78,9 +80,8 @@ class Publishing:
         compress: bool | None = None,
     ) -> Receipt:
         """Publish a value as JSON to all subscribers."""
-        return self.topics.publish_json(
-            topic, value, opcode, exclude=exclude, compress=compress
-        )
+        text = self._serializer.dumps(value)
+        return self.publish(topic, text, opcode, exclude=exclude, compress=compress)
 
     def publish_threadsafe(
         self, topic: str, message: DataLike, opcode: int | None = None, **options: Any

@@ -79,15 +79,15 @@ class Route:
                 raise InvalidTopic(topic.text, problem)
         return topic
 
-    def topics(self, params: Mapping[str, str]) -> list[str]:
-        """Build the names of the topics that a connection hears from the beginning.
+    def topics(self, params: Mapping[str, str]) -> list[tuple[Topic, str]]:
+        """Name the topics that a connection hears from the beginning.
 
         Raises:
             InvalidTopic: If there is no such name.
         """
         try:
             return [
-                topic(**{name: params[name] for name in topic.parameters})
+                (topic, topic(**{name: params[name] for name in topic.parameters}))
                 for topic in self.subscribe
             ]
         except BuildError as error:

@@ -72,8 +72,7 @@ class Router(Declaring, Publishing):
             topics = Topics(json=json)
             if max_backlog is not None:
                 topics.max_backlog = max_backlog
-        Publishing.__init__(self, topics)
-        self._serializer = Serializer(json)
+        Publishing.__init__(self, topics, Serializer(json))
         self._extensions = Extensions(Protocol)
         self._servers = Servers()
         self._classes: dict[type[Protocol], type[Protocol]] = {}

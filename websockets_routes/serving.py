@@ -39,8 +39,8 @@ async def serve_connection(
     path = cast(Protocol, ws).path
     try:
         if path.route is not None and path.route.subscribe:
-            for topic in path.route.topics(path.params):
-                await topics.subscribe(ws, topic)
+            for topic, name in path.route.topics(path.params):
+                await topics.subscribe(ws, name, declared=topic)
         await handler.handle(ws, path)
     except ConnectionClosed:
         # It may also be from a connection of which the handler is a client.

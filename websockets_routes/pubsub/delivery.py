@@ -66,7 +66,7 @@ class Delivery:
                 _put(outbox, message, receipt)
         return receipt
 
-    def bind(self, loop: asyncio.AbstractEventLoop) -> None:
+    def bind(self, loop: asyncio.AbstractEventLoop | None) -> None:
         """Deliver on an event loop; what was to leave on another one is dropped."""
         self.loop = loop
         self._filled = []

@@ -74,6 +74,10 @@ class Message:
         self.publisher = publisher
         self._frames: dict[int, bytes] = {}
 
+    def __str__(self) -> str:
+        """Show the message as ``websockets`` shows frames in its log."""
+        return str(Frame(Opcode.TEXT if self.text else Opcode.BINARY, self.payload))
+
     @property
     def original(self) -> str | bytes:
         """The message as a subscriber would receive it."""

@@ -22,7 +22,7 @@ from websockets.asyncio.server import ServerConnection
 
 from ..answering import when_ended
 from ..closing import close_in_time
-from ..deflate import PLAIN, encoding_of
+from ..deflate import OWN, PLAIN, encoding_of
 from ..exceptions import BacklogFull
 from .backlog import Backlog, Outcome, Turn
 from .frames import Batch, Message, join_frames
@@ -59,6 +59,7 @@ class Outbox:
     # cache: whatever it needs of a connection is here, and nowhere else.
     __slots__ = (
         "_batched",
+        "_encoding",
         "_ended",
         "_listeners",
         "_turn",
@@ -79,7 +80,9 @@ class Outbox:
         batched: bool = True,
     ) -> None:
         self.ws = ws
-        self.encoding = encoding_of(ws.protocol)
+        self._encoding = encoding_of(ws.protocol)
+        # Where each frame is logged, none is written without a look at it.
+        self.encoding = OWN if ws.protocol.debug else self._encoding
         self.batch: Batch | None = None
         self.ready = batched
         self.max_backlog = max_backlog
@@ -123,7 +126,8 @@ class Outbox:
         room = self.max_backlog - ws.transport.get_write_buffer_size()
         outcome, displaced = self.backlog.put(message, size, room)
         if outcome is Outcome.CLOSED:
-            self._close_slow()
+            ws.logger.info("closing a connection that reads too slowly")
+            self._close(CloseCode.TRY_AGAIN_LATER, "too slow")
         return outcome, displaced
 
     def wait(self, message: Message) -> None:
@@ -181,8 +185,10 @@ class Outbox:
         protocol = self.ws.protocol
         pieces: list[bytes] = protocol.data_to_send()
         for message in messages:
-            if message.is_shared(self.encoding):
-                pieces.append(message.frame(0))
+            if message.is_shared(self._encoding):
+                if protocol.debug:
+                    protocol.logger.debug("> %s", message)
+                pieces.append(message.frame(max(self._encoding, PLAIN)))
             else:
                 send = protocol.send_text if message.text else protocol.send_binary
                 send(message.payload)
@@ -283,6 +289,11 @@ class Outbox:
     def end_turn(self) -> None:
         """Let go on what was held back behind a send."""
         self._turn = False
+        if self.ws.protocol.expect_continuation_frame and not self._ended:
+            # A fragmented message was given up: nothing can follow it. websockets
+            # says so too, but leaves it to the next send to find out.
+            self._close(CloseCode.INTERNAL_ERROR, "error in fragmented message", True)
+            return
         self.release()
 
     # The end
@@ -303,12 +314,10 @@ class Outbox:
                     self.backlog.append(entry)
         self._end()
 
-    def _close_slow(self) -> None:
+    def _close(self, code: int, reason: str, fail: bool = False) -> None:
         self._end()
-        ws = self.ws
-        ws.logger.info("closing a connection that reads too slowly")
-        closing = close_in_time(ws, CloseCode.TRY_AGAIN_LATER, "too slow")
-        task = ws.loop.create_task(closing)
+        closing = close_in_time(self.ws, code, reason, fail=fail)
+        task = self.ws.loop.create_task(closing)
         _closing.add(task)
         task.add_done_callback(_closing.discard)
 

@@ -13,6 +13,7 @@ from websockets.asyncio.server import ServerConnection
 from ..closing import close_all, closed_error
 from ..exceptions import (
     MustAwait,
+    NotServing,
     SubscriptionDenied,
     TooManySubscriptions,
     WrongThread,
@@ -41,10 +42,10 @@ class Subscribing:
     def __init__(
         self, max_subscriptions: int, max_length: int, max_levels: int, max_backlog: int
     ) -> None:
-        check_limit("max_subscriptions", max_subscriptions)
-        check_limit("max_length", max_length)
-        check_limit("max_levels", max_levels)
-        check_limit("max_backlog", max_backlog)
+        check_limit("max_subscriptions", max_subscriptions, optional=False)
+        check_limit("max_length", max_length, optional=False)
+        check_limit("max_levels", max_levels, optional=False)
+        check_limit("max_backlog", max_backlog, optional=False)
         self.max_subscriptions = max_subscriptions
         self.max_length = max_length
         self.max_levels = max_levels
@@ -107,7 +108,13 @@ class Subscribing:
 
     # Subscribing
 
-    async def subscribe(self, ws: ServerConnection, topic: str | Filter) -> Subscribed:
+    async def subscribe(
+        self,
+        ws: ServerConnection,
+        topic: str | Filter,
+        *,
+        declared: Topic | None = None,
+    ) -> Subscribed:
         """Subscribe a connection. Subscribing twice is one subscription.
 
         A connection whose filters overlap gets a message once. It leaves its topics
@@ -116,6 +123,8 @@ class Subscribing:
         Args:
             ws: The connection; one of websockets' own class will do.
             topic: The name of a topic, or a ``Filter``.
+            declared: A declaration whose ``authorize`` is asked even if it is not
+                one of these topics.
 
         Raises:
             InvalidTopic: If it is no name; a wildcard needs a ``Filter``.
@@ -126,7 +135,7 @@ class Subscribing:
         """
         if not self._check(ws, topic):
             return Subscribed(topic, False)
-        for authorized, params in self._declarations.guards(topic):
+        for authorized, params in self._declarations.guards(topic, declared):
             allowed = authorized(ws, topic, params)
             if inspect.isawaitable(allowed):
                 allowed = await allowed
@@ -162,6 +171,8 @@ class Subscribing:
         if not isinstance(topic, Filter):
             check_name(topic)
         check_levels(topic, self.max_length, self.max_levels)
+        if ws.protocol.state is State.CONNECTING:
+            raise NotServing("the connection is not open yet: subscribe in its handler")
         if ws.protocol.state is not State.OPEN:
             raise closed_error(ws)
         self._bind()
@@ -191,7 +202,9 @@ class Subscribing:
         return True
 
     def _leave(self, outbox: Outbox) -> None:
-        for topic in self._subscriptions.remove_all(outbox):
+        # One by one, so that a hook that subscribes another one counts right.
+        for topic in list(self._subscriptions.topics_of(outbox)):
+            self._subscriptions.remove(outbox, topic)
             self._left(outbox.ws, topic)
 
     def _left(self, ws: ServerConnection, topic: str | Filter) -> None:
@@ -213,11 +226,10 @@ class Subscribing:
             loop = None
         if loop is not None and loop is delivery.loop:
             return
-        bound = delivery.loop
-        if loop is not None and (bound is None or bound.is_closed()):
+        if delivery.loop is not None and delivery.loop.is_closed():
             # What is left of a loop that ended before its connections did.
             self._subscriptions = Subscriptions()
-        elif loop is None or len(self._subscriptions):
+        if len(self._subscriptions):
             raise WrongThread(
                 "the subscribers of these topics are on another event loop: "
                 "use publish_threadsafe() to reach them"
@@ -232,8 +244,9 @@ class Subscribing:
         """List the subscribers of a topic, or of topics.
 
         Args:
-            target: The name of a topic; a ``Filter``, for whoever hears a topic that
-                it matches, or the filter itself; or a function of the connection.
+            target: The name of a topic, for who subscribed to this very name; a
+                ``Filter``, for who subscribed to a name that it matches, or to this
+                very filter; or a function of the connection.
         """
         subscriptions = self._subscriptions
         if callable(target):

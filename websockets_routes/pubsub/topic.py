@@ -107,7 +107,10 @@ class Topic:
             BuildError: If a parameter is missing or unknown, or if a value would
                 not come back as it is.
         """
-        return self._builder.build(params)
+        try:
+            return self._builder.build(params)
+        except BuildError as error:
+            raise BuildError(self.text, error.problem) from None
 
     def _fill(self, params: Mapping[str, object]) -> str:
         name = self.template.fill(params, _escape)[1:]
@@ -154,14 +157,22 @@ class Declarations:
         return self._tree.first(_parse_name(name))
 
     def guards(
-        self, topic: str | Filter
+        self, topic: str | Filter, declared: Topic | None = None
     ) -> Iterator[tuple[Authorize, Mapping[str, str]]]:
         """Find whoever has to allow a subscription, and the params to ask about.
+
+        Args:
+            topic: The name or filter.
+            declared: What built the name, if it may be declared elsewhere.
 
         Raises:
             SubscriptionDenied: For a filter that may match a topic with an
                 ``authorize`` which is not declared with ``filters=True``.
         """
+        if declared is not None and self._topics.get(declared.text) is not declared:
+            elsewhere = Declarations()
+            elsewhere.add(declared)
+            yield from elsewhere.guards(topic)
         if not self._topics:
             return
         if not isinstance(topic, Filter):

@@ -106,8 +106,10 @@ class Topics(Subscribing):
                 that is no valid Unicode.
             WrongThread: Outside of the event loop of the subscribers.
         """
+        if len(self._subscriptions):
+            self._bind()
         subscriptions = self._subscriptions
-        if topic not in subscriptions.names:
+        if not isinstance(topic, str) or topic not in subscriptions.names:
             check_name(topic)
             check_levels(topic, self.max_length, self.max_levels)
         payload, text = encode_payload(message, opcode)
@@ -123,7 +125,6 @@ class Topics(Subscribing):
         self._published += 1
         if not audience:
             return Receipt()
-        self._bind()
         excluded = getattr(exclude, "outbox", None)
         receipt = self._delivery.deliver(
             Message(payload, text, topic, compress, overflow, key, self),
@@ -163,11 +164,14 @@ class Topics(Subscribing):
         See ``publish`` for the arguments.
 
         Returns:
-            A future of the receipt, or of what ``publish`` raises.
+            A future of the receipt, or of what ``publish`` raises. Cancelled before
+            its turn comes, nothing is published.
         """
         future: concurrent.futures.Future[Receipt] = concurrent.futures.Future()
 
         def publish() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
             try:
                 future.set_result(self.publish(topic, message, opcode, **options))
             except Exception as error:
