@@ -7,10 +7,12 @@ bytes, so that it costs little and the same whatever it talks to.
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
 import multiprocessing
 import os
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager
@@ -18,10 +20,22 @@ from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Self
 
+try:
+    import resource
+except ImportError:  # Windows, which has no such limit
+    resource = None  # type: ignore[assignment]
+
 import psutil
 from websockets.asyncio.server import Server
 
-__all__ = ["ServerProcess", "close_connection", "open_connection", "own_core"]
+__all__ = [
+    "ProcessClock",
+    "ServerProcess",
+    "allow_connections",
+    "close_connection",
+    "open_connection",
+    "own_core",
+]
 
 HOST = "127.0.0.1"
 
@@ -128,6 +142,55 @@ async def _serve(pipe: Connection, servers: dict[str, Serve]) -> None:
         loop.add_reader(pipe.fileno(), answer)
         await stopped.wait()
         loop.remove_reader(pipe.fileno())
+
+
+class ProcessClock:
+    """The CPU time that another process takes, measured from outside.
+
+    That is the same for each kind of server. Linux counts it in nanoseconds.
+
+    Args:
+        pid: The process.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self._process = psutil.Process(pid)
+        self._clock: int | None = None
+        if sys.platform == "linux":
+            clock = ctypes.c_int()
+            # CPython has it for threads only.
+            failed = ctypes.CDLL(None).clock_getcpuclockid(pid, ctypes.byref(clock))
+            assert not failed, f"no clock for the process {pid}"
+            self._clock = clock.value
+
+    def seconds(self) -> float:
+        """User and system time, of all threads."""
+        if self._clock is not None:
+            return time.clock_gettime(self._clock)
+        times = self._process.cpu_times()
+        return float(times.user + times.system)
+
+    def wait_asleep(self) -> None:
+        """Wait until it has nothing left to do."""
+        while self._process.status() == psutil.STATUS_RUNNING:
+            pass
+
+
+def allow_connections(number: int) -> int:
+    """Allow so many connections, or as many as may be allowed; tell how many.
+
+    Processes that are started later inherit it.
+    """
+    if resource is None:
+        return number
+    others = 200
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= number + others:
+        return number
+    if hard != resource.RLIM_INFINITY:
+        number = min(number, hard - others)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, number + others), hard))
+    return number
 
 
 @contextmanager

@@ -11,12 +11,14 @@ import pytest
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
 
+LOOP_FACTORIES: dict[str, LoopFactory] = {"asyncio": asyncio.new_event_loop}
+if sys.platform != "win32":
+    import uvloop
+
+    LOOP_FACTORIES["uvloop"] = uvloop.new_event_loop
+
+
 def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
 ) -> Mapping[str, LoopFactory]:
-    factories: dict[str, LoopFactory] = {"asyncio": asyncio.new_event_loop}
-    if sys.platform != "win32":
-        import uvloop
-
-        factories["uvloop"] = uvloop.new_event_loop
-    return factories
+    return LOOP_FACTORIES

@@ -93,7 +93,8 @@ def test_a_name_is_built_from_the_params_of_the_path() -> None:
     built = route.topics({"name": "a/b", "id": "$x"})
     assert [name for _, name in built] == ["room/a%2Fb", "%24x/a%2Fb"]
     assert built[0][0] is room
-    assert route.topics({"name": "+", "id": "#"}) == ["room/%2B", "%23/%2B"]
+    built = route.topics({"name": "+", "id": "#"})
+    assert [name for _, name in built] == ["room/%2B", "%23/%2B"]
     assert route.topics({"name": "%2F", "id": "1"}) == ["room/%252F", "1/%252F"]
 
 

@@ -10,10 +10,10 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-import uvloop
 from websockets import ConnectionClosed, State
 from websockets.asyncio.server import broadcast
 
+from tests.conftest import LOOP_FACTORIES
 from tests.processes import ROOT, TIMEOUT
 from websockets_routes import (
     Filter,
@@ -536,8 +536,8 @@ async def test_an_authorize_that_fails_while_others_publish_stops_nobody() -> No
 
 @pytest.mark.parametrize(
     "factory",
-    [asyncio.new_event_loop, uvloop.new_event_loop],
-    ids=["asyncio", "uvloop"],
+    LOOP_FACTORIES.values(),
+    ids=LOOP_FACTORIES.keys(),
 )
 def test_a_router_serves_in_one_event_loop_after_another(
     factory: Callable[[], asyncio.AbstractEventLoop],
