@@ -95,7 +95,8 @@ def test_a_name_is_built_from_the_params_of_the_path() -> None:
     assert built[0][0] is room
     built = route.topics({"name": "+", "id": "#"})
     assert [name for _, name in built] == ["room/%2B", "%23/%2B"]
-    assert route.topics({"name": "%2F", "id": "1"}) == ["room/%252F", "1/%252F"]
+    built = route.topics({"name": "%2F", "id": "1"})
+    assert [name for _, name in built] == ["room/%252F", "1/%252F"]
 
 
 def test_a_problem_with_a_name_shows_the_template_as_it_was_written() -> None:
