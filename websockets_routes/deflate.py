@@ -52,7 +52,11 @@ def encoding_of(protocol: ServerProtocol) -> int:
     if not extensions:
         return PLAIN
     first = extensions[0]
-    if len(extensions) > 1 or not isinstance(first, PerMessageDeflate):
+    if (
+        len(extensions) > 1
+        or not isinstance(first, PerMessageDeflate)
+        or first.name != PerMessageDeflate.name
+    ):
         return OWN
     if not first.local_no_context_takeover:
         return OWN_DEFLATE
@@ -63,13 +67,13 @@ class SharedDeflate(PerMessageDeflate):
     """Deflate that leaves messages alone which it would not make shorter."""
 
     def encode(self, frame: Frame) -> Frame:
-        if (
-            len(frame.data) < PAYS_FROM
-            and frame.fin
-            and frame.opcode is not Opcode.CONT
-        ):
+        if not frame.fin or frame.opcode is Opcode.CONT:
+            # Nobody knows how long the message is going to be.
+            return super().encode(frame)
+        if len(frame.data) < PAYS_FROM:
             return frame
-        return super().encode(frame)
+        encoded = super().encode(frame)
+        return encoded if len(encoded.data) < len(frame.data) else frame
 
 
 class SharedDeflateFactory(ServerPerMessageDeflateFactory):

@@ -9,8 +9,8 @@ which every write goes; ``paused``; and ``protocol.data_to_send()``.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, Coroutine, Iterable
-from typing import Any, cast
+from collections.abc import AsyncIterable, Iterable
+from typing import cast
 
 from websockets import CloseCode, State
 from websockets.asyncio.server import ServerConnection
@@ -51,12 +51,12 @@ class SendingConnection(ServerConnection):
 
     # Sending
 
-    def send(
+    async def send(
         self,
         message: DataLike | Iterable[DataLike] | AsyncIterable[DataLike],
         *,
         text: bool | None = None,
-    ) -> Coroutine[Any, Any, None]:
+    ) -> None:
         """Send a message, as ``websockets`` does, behind whatever was sent before.
 
         What was published to this connection goes out first. Where that is held
@@ -67,14 +67,13 @@ class SendingConnection(ServerConnection):
             message: See ``websockets``.
             text: See ``websockets``.
         """
-        if self.outbox is None and isinstance(message, _WHOLE):
-            return super().send(message, text=text)
-        return self._send_in_order(message, text)
-
-    async def _send_in_order(self, message: Any, text: bool | None) -> None:
+        whole = isinstance(message, _WHOLE)
+        if self.outbox is None and whole:
+            await super().send(message, text=text)
+            return
         outbox = outbox_of(self)
         outbox.flush()
-        if outbox.backlog is None and isinstance(message, _WHOLE):
+        if outbox.backlog is None and whole:
             await super().send(message, text=text)
             return
         await outbox.take_turn()
@@ -128,6 +127,8 @@ class SendingConnection(ServerConnection):
             raise closed_error(self)
         outbox = self.outbox
         if outbox is not None:
+            if outbox.ended:
+                raise closed_error(self)
             outbox.flush()
             if outbox.backlog is not None:
                 outbox.wait(Message(bytes(message), is_text))

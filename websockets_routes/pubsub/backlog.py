@@ -1,6 +1,7 @@
 """Backlog: what waits to be written to a slow peer, in order, and what has to go.
 
-No step costs more than the number of messages that it takes away.
+No step costs more than the number of messages that it takes away, but where a message
+that replaces another one has outgrown its place: that costs the length of its topic.
 """
 
 from __future__ import annotations
@@ -92,8 +93,8 @@ class Backlog:
         overflow = message.overflow
         if overflow is Overflow.CONFLATE:
             number = self._by_key.get((message.topic, message.key))
-            if number is not None and self._replace(number, message, size, room):
-                return Outcome.CONFLATED, []
+            if number is not None:
+                return self._replace(number, message, size, room)
         if self.size + size <= room:
             self.append(message, size)
             return Outcome.QUEUED, []
@@ -108,23 +109,29 @@ class Backlog:
             return Outcome.DROPPED, []
         displaced = []
         while self.size + size > room:
-            entry = self._remove(topic.numbers[0])
-            assert isinstance(entry, Message)
-            displaced.append(entry)
+            displaced.append(self._remove_message(topic.numbers[0]))
         self.append(message, size)
         return Outcome.QUEUED, displaced
 
-    def _replace(self, number: int, message: Message, size: int, room: int) -> bool:
-        """Give a message the place of an older one, if there is room for it."""
+    def _replace(
+        self, number: int, message: Message, size: int, room: int
+    ) -> tuple[Outcome, list[Message]]:
+        """Give a message the place of an older one; others of its topic make room."""
+        assert message.topic is not None
+        topic = self._topics[message.topic]
         older = self._entries[number][1]
         growth = size - older
+        displaced: list[Message] = []
         if growth > 0 and self.size + growth > room:
-            return False
+            if self.size - (topic.size - older) + growth > room:
+                return Outcome.DROPPED, []
+            others = [each for each in topic.numbers if each != number]
+            while self.size + growth > room:
+                displaced.append(self._remove_message(others.pop(0)))
         self._entries[number] = message, size
         self.size += growth
-        assert message.topic is not None
-        self._topics[message.topic].size += growth
-        return True
+        topic.size += growth
+        return Outcome.CONFLATED, displaced
 
     def first(self) -> Message | Turn[None]:
         """Return what comes next."""
@@ -148,11 +155,18 @@ class Backlog:
         self.size -= size
         if isinstance(entry, Message) and entry.topic is not None:
             topic = self._topics[entry.topic]
-            # Whatever is taken is the oldest of its topic.
-            topic.numbers.popleft()
+            if topic.numbers[0] == number:
+                topic.numbers.popleft()
+            else:
+                topic.numbers.remove(number)
             topic.size -= size
             if not topic.numbers:
                 del self._topics[entry.topic]
             if self._by_key.get((entry.topic, entry.key)) == number:
                 del self._by_key[entry.topic, entry.key]
+        return entry
+
+    def _remove_message(self, number: int) -> Message:
+        entry = self._remove(number)
+        assert isinstance(entry, Message), "turns have no topic"
         return entry

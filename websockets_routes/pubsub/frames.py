@@ -108,7 +108,7 @@ class Message:
         ):
             return plain
         compressed = frame.serialize(mask=False, extensions=[_compressor(encoding)])
-        return compressed if self.compress else min(compressed, plain, key=len)
+        return compressed if self.compress else min(plain, compressed, key=len)
 
 
 class Batch:

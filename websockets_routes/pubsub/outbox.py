@@ -53,6 +53,7 @@ class Outbox:
         limit: Bytes in the batch from which it is flushed at once.
         max_backlog: Bytes that may wait for the connection.
         backlog: What is held back; None if nothing has to be.
+        ended: Whether nothing is taken any more.
     """
 
     # A fan-out looks at thousands of these, none of which is in the processor's
@@ -60,13 +61,13 @@ class Outbox:
     __slots__ = (
         "_batched",
         "_encoding",
-        "_ended",
         "_listeners",
         "_turn",
         "_write",
         "backlog",
         "batch",
         "encoding",
+        "ended",
         "limit",
         "max_backlog",
         "ready",
@@ -92,7 +93,7 @@ class Outbox:
             ws.transport.set_write_buffer_limits(max_backlog)
         self.backlog: Backlog | None = None
         self._batched = batched
-        self._ended = False
+        self.ended = False
         # Whether a send has its turn.
         self._turn = False
         self._listeners: tuple[Callable[[Outbox], None], ...] = ()
@@ -113,7 +114,7 @@ class Outbox:
             What became of it, and the older messages that were dropped for it.
         """
         ws = self.ws
-        if self._ended or ws.protocol.state is not State.OPEN:
+        if self.ended or ws.protocol.state is not State.OPEN:
             return Outcome.CLOSED, []
         if self.backlog is None:
             if ws.send_in_progress is None:
@@ -199,7 +200,7 @@ class Outbox:
 
     def hold(self) -> None:
         """Hold back what comes, and the batch."""
-        if self.backlog is not None or self._ended:
+        if self.backlog is not None or self.ended:
             return
         self.ready = False
         self.backlog = backlog = Backlog()
@@ -256,7 +257,7 @@ class Outbox:
                 batch.append(entry)
                 backlog.pop()
             self.write(batch)
-            if self._ended:
+            if self.ended:
                 return
         if not ws.paused:
             self.backlog = None
@@ -275,7 +276,7 @@ class Outbox:
         self.flush()
         if self.backlog is None:
             self.hold()
-            self._turn = not self._ended
+            self._turn = not self.ended
             return
         turn: Turn[None] = self.ws.loop.create_future()
         self.backlog.append(turn)
@@ -289,7 +290,7 @@ class Outbox:
     def end_turn(self) -> None:
         """Let go on what was held back behind a send."""
         self._turn = False
-        if self.ws.protocol.expect_continuation_frame and not self._ended:
+        if self.ws.protocol.expect_continuation_frame and not self.ended:
             # A fragmented message was given up: nothing can follow it. websockets
             # says so too, but leaves it to the next send to find out.
             self._close(CloseCode.INTERNAL_ERROR, "error in fragmented message", True)
@@ -335,7 +336,7 @@ class Outbox:
 
     def _end(self) -> None:
         """Take nothing any more, and tell what a slow peer lost."""
-        self._ended = True
+        self.ended = True
         self.ready = False
         self.batch = None
         if self.backlog is None:

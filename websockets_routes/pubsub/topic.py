@@ -17,11 +17,11 @@ from typing import Any
 from ..arity import is_async, takes
 from ..builder import Builder
 from ..exceptions import BuildError, InvalidTopic, SubscriptionDenied, TemplateError
-from ..grammar import Literal
+from ..grammar import Literal, parse_template
 from ..target import ENCODED_SLASH, UNFIT, Target
 from ..template import Form, Template
 from ..tree import Tree
-from .names import ANY, REST, Filter, is_hidden
+from .names import ANY, REST, Filter
 from .overflow import Overflow
 
 __all__ = ["Authorize", "Declarations", "Topic"]
@@ -45,7 +45,7 @@ class Topic:
             value. ``close`` by default.
         key: For ``conflate``: a plain function ``key(message)``. A message takes
             the place of a waiting one of the same topic and key. It is called once
-            for each message that is published.
+            for each message that somebody hears.
         authorize: ``authorize(ws, topic, params)``, plain or a coroutine function;
             unless it returns a true value, the subscription is denied.
         filters: Whether a ``Filter`` that may match it can be subscribed though it
@@ -209,8 +209,23 @@ def _parse(template: str, requirements: Mapping[str, str] | None) -> Template:
         for wildcard in (ANY, REST):
             if isinstance(part, Literal) and wildcard in part.text:
                 problem = f"{wildcard} is a wildcard; subscribe with a Filter instead"
-                raise TemplateError(template, template.find(wildcard), problem)
+                position = _literal_position(template, wildcard)
+                raise TemplateError(template, position, problem)
     return parsed
+
+
+def _literal_position(template: str, character: str) -> int:
+    """Find the first place of a character that stands for itself in a template."""
+    position = -1
+    while True:
+        position = template.index(character, position + 1)
+        try:
+            parts = parse_template("/" + template[: position + 1])
+        except TemplateError:
+            continue  # inside a regex
+        last = parts[-1]
+        if isinstance(last, Literal) and last.text.endswith(character):
+            return position
 
 
 def _escape(text: str) -> str:
@@ -238,11 +253,9 @@ def _decode(level: str) -> str:
 def _overlap(form: Form, levels: Sequence[str]) -> bool:
     """Tell whether a filter may match a name that has this form.
 
-    A parameter is taken to stand for anything: refusing too much is safe.
+    A parameter is taken to stand for anything, and a filter that begins with a
+    wildcard to hear names that begin with ``$``: refusing too much is safe.
     """
-    first = form.segments[0]
-    if levels[0] in (ANY, REST) and _is_literal(first) and is_hidden([_text(first)]):
-        return False
     for index, level in enumerate(levels):
         if level == REST or (form.tail is not None and index >= form.tail):
             return True

@@ -113,23 +113,22 @@ class Topics(Subscribing):
             check_name(topic)
             check_levels(topic, self.max_length, self.max_levels)
         payload, text = encode_payload(message, opcode)
-        overflow, key = Overflow.CLOSE, None
-        if self._declarations:
-            found = self._declarations.match(topic)
-            if found is not None:
-                overflow = found[0].overflow
-                if found[0].key is not None:
-                    key = found[0].key(message)
-                    hash(key)
-        audience = subscriptions.audience(topic)
-        self._published += 1
-        if not audience:
+        if not subscriptions.audience(topic):
+            self._published += 1
             return Receipt()
-        excluded = getattr(exclude, "outbox", None)
+        overflow, key = Overflow.CLOSE, None
+        found = self._declarations.match(topic) if self._declarations else None
+        if found is not None:
+            overflow = found[0].overflow
+            if found[0].key is not None:
+                # It may change who hears the topic.
+                key = found[0].key(message)
+                hash(key)
+        self._published += 1
         receipt = self._delivery.deliver(
             Message(payload, text, topic, compress, overflow, key, self),
-            audience,
-            excluded,
+            subscriptions.audience(topic),
+            getattr(exclude, "outbox", None),
         )
         counts = self._counts
         counts.queued += receipt.queued
