@@ -164,16 +164,19 @@ class ProcessClock:
             self._clock = clock.value
 
     def seconds(self) -> float:
-        """User and system time, of all threads."""
+        """User and system time, of all threads, once it has nothing left to do."""
+        while True:
+            # While it runs, what it has taken is known up to the last tick only.
+            seconds = self._read()
+            asleep = self._process.status() != psutil.STATUS_RUNNING
+            if asleep and seconds == self._read():
+                return seconds
+
+    def _read(self) -> float:
         if self._clock is not None:
             return time.clock_gettime(self._clock)
         times = self._process.cpu_times()
         return float(times.user + times.system)
-
-    def wait_asleep(self) -> None:
-        """Wait until it has nothing left to do."""
-        while self._process.status() == psutil.STATUS_RUNNING:
-            pass
 
 
 def allow_connections(number: int) -> int:

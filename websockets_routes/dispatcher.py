@@ -299,7 +299,10 @@ class Dispatcher:
 
     def _resume_writing(self) -> None:
         type(self._ws).resume_writing(self._ws)
-        self._writing_paused = False
+        # What was held back may have paused it again.
+        self._writing_paused = self._ws.paused
+        if self._writing_paused:
+            return
         if self._events.drain is not None:
             self._enqueue(self._events.drain, _DRAINED)
         self._wake()

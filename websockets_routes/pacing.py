@@ -1,18 +1,26 @@
 """Pacing: knows what a peer takes from a transport, and when it takes nothing.
 
 ``websockets`` 17 waits for a peer that does not read, without any limit in time: in
-``send``, in its keepalive, and in ``close``. And a TLS transport that was given a
-large piece hides it below its SSL layer, where no limit sees it; given pieces of
-64 KiB, it shows all but some 120 KB.
+``send``, in its keepalive, and in ``close``. And a TLS transport of asyncio hides below
+its SSL layer whatever it was given, as soon as the socket takes a little of it, so that
+no limit sees it: it must not be given more than a piece at a time.
 """
 
 from __future__ import annotations
 
 import asyncio
+import sys
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["PacedTransport", "StallWatch"]
+try:
+    import fcntl
+    import termios
+except ImportError:  # pragma: no cover - Windows has neither
+    fcntl = termios = None  # type: ignore[assignment]
+
+__all__ = ["PacedTransport", "StallWatch", "TLSTransport"]
 
 _PIECE = 2**16
 
@@ -21,7 +29,7 @@ _LOOKS = 4
 
 
 class PacedTransport:
-    """A transport that counts what is written to it, in pieces that TLS shows.
+    """A transport that counts what is written to it.
 
     Args:
         transport: The transport to write to.
@@ -39,19 +47,88 @@ class PacedTransport:
         return getattr(self.transport, name)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        size = len(data)
-        if size <= _PIECE:
-            self.written += size
-            self.transport.write(data)
-            return
-        view = memoryview(data)
-        for start in range(0, size, _PIECE):
-            self.write(view[start : start + _PIECE])
+        self.written += len(data)
+        self.transport.write(data)
+
+    def get_write_buffer_size(self) -> int:
+        return self.transport.get_write_buffer_size()
 
     @property
     def taken(self) -> int:
-        """Bytes that the peer has taken; only differences mean something."""
-        return self.written - self.transport.get_write_buffer_size()
+        """Bytes that the peer has taken; only differences mean something.
+
+        The operating system takes bytes in large portions. Where it tells what it
+        still holds of them, that counts as not taken.
+        """
+        waiting = self.get_write_buffer_size() + _held_by_kernel(self)
+        return self.written - waiting
+
+
+class TLSTransport(PacedTransport):
+    """A TLS transport that is given its next piece when the last one has left.
+
+    Whoever uses it has to call ``pause`` and ``resume`` when the event loop has it
+    pause and resume writing.
+    """
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        super().__init__(transport)
+        self._pieces: deque[memoryview] = deque()
+        self._size = 0
+        self._paused = False
+        self._closing = False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        view = memoryview(data)
+        for start in range(0, len(data), _PIECE):
+            piece = view[start : start + _PIECE]
+            self.written += len(piece)
+            if self._paused:
+                self._pieces.append(piece)
+                self._size += len(piece)
+            else:
+                self.transport.write(piece)
+
+    def get_write_buffer_size(self) -> int:
+        return self._size + self.transport.get_write_buffer_size()
+
+    def pause(self) -> None:
+        """Keep what is written from now on."""
+        self._paused = True
+
+    def resume(self) -> bool:
+        """Write what was kept, as far as it goes; tell whether that was all."""
+        self._paused = False
+        while self._pieces and not self._paused:
+            piece = self._pieces.popleft()
+            self._size -= len(piece)
+            self.transport.write(piece)
+        if self._closing and not self._pieces:
+            self.transport.close()
+        return not self._pieces and not self._paused
+
+    def is_closing(self) -> bool:
+        return self._closing or self.transport.is_closing()
+
+    def close(self) -> None:
+        self._closing = True
+        if not self._pieces:
+            self.transport.close()
+
+    def abort(self) -> None:
+        self._pieces.clear()
+        self._size = 0
+        self.transport.abort()
+
+
+def _held_by_kernel(transport: PacedTransport) -> int:
+    """Return how many bytes the peer has not acknowledged, or 0 if nobody tells."""
+    try:
+        number: int = transport.get_extra_info("socket").fileno()
+        answer = fcntl.ioctl(number, termios.TIOCOUTQ, bytes(4))
+    except (AttributeError, OSError):
+        return 0
+    return int.from_bytes(answer, sys.byteorder)
 
 
 class StallWatch:

@@ -197,8 +197,9 @@ class Router(Declaring, Publishing):
                 ``websockets``, where each has its own; None is for none.
             max_backlog: Bytes that may wait for a slow peer; that of the router by
                 default.
-            stall_timeout: Seconds after which a peer that takes no byte of what
-                waits for it is aborted; None to wait for ever.
+            stall_timeout: Seconds after which a peer is aborted that takes no byte
+                while more than ``write_limit`` waits for it; None to wait for ever.
+                With less, the keepalive finds out.
             max_connections: Connections beyond which handshakes are refused with
                 503; None for no limit.
             max_connections_per_address: The same for each address of a client. None

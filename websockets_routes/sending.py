@@ -19,7 +19,7 @@ from websockets.typing import DataLike
 from .closing import closed_error
 from .exceptions import BacklogFull
 from .opcodes import OpCode
-from .pacing import PacedTransport, StallWatch
+from .pacing import PacedTransport, StallWatch, TLSTransport
 from .pubsub.frames import Message
 from .pubsub.outbox import MAX_BACKLOG, Outbox, outbox_of
 
@@ -42,8 +42,8 @@ class SendingConnection(ServerConnection):
     #: Bytes that may wait for a slow peer: what is published after that meets the
     #: overflow of its topic, ``send_nowait`` raises ``BacklogFull``.
     max_backlog: int = MAX_BACKLOG
-    #: Seconds after which a peer that takes no byte of what waits for it is aborted;
-    #: None to wait for ever.
+    #: Seconds after which a peer is aborted that takes no byte while more than
+    #: ``write_limit`` waits for it; None to wait for ever.
     stall_timeout: float | None = STALL_TIMEOUT
     #: For this package: what waits to be written; None until there is a reason.
     outbox: Outbox | None = None
@@ -193,8 +193,8 @@ class SendingConnection(ServerConnection):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        if _over_tls(transport):
-            self._pace()
+        if transport.get_extra_info("sslcontext") is not None:
+            self.transport = cast(asyncio.Transport, TLSTransport(self.transport))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_watching()
@@ -203,19 +203,27 @@ class SendingConnection(ServerConnection):
             self.outbox.lost()
 
     def pause_writing(self) -> None:
+        transport = self.transport
+        if isinstance(transport, TLSTransport):
+            transport.pause()
+            if self.paused:  # it goes on with what it has kept
+                return
         super().pause_writing()
-        if self.outbox is not None:
-            self.outbox.hold()
         if self.stall_timeout is not None:
             self._stall_watch = StallWatch(
                 self.loop, self._pace(), self.stall_timeout, self._abort_stalled
             )
+        if self.outbox is not None:
+            self.outbox.hold()
 
     def resume_writing(self) -> None:
-        self._stop_watching()
         transport = self.transport
-        if isinstance(transport, PacedTransport) and not _over_tls(transport):
+        if isinstance(transport, TLSTransport):
+            if not transport.resume():
+                return
+        elif isinstance(transport, PacedTransport):
             self.transport = transport.transport
+        self._stop_watching()
         super().resume_writing()
         if self.outbox is not None:
             self.outbox.release()
@@ -232,7 +240,3 @@ class SendingConnection(ServerConnection):
         if self._stall_watch is not None:
             self._stall_watch.cancel()
             self._stall_watch = None
-
-
-def _over_tls(transport: asyncio.BaseTransport) -> bool:
-    return transport.get_extra_info("sslcontext") is not None

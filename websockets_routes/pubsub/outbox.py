@@ -62,6 +62,7 @@ class Outbox:
         "_batched",
         "_encoding",
         "_listeners",
+        "_releasing",
         "_turn",
         "_write",
         "backlog",
@@ -94,6 +95,7 @@ class Outbox:
         self.backlog: Backlog | None = None
         self._batched = batched
         self.ended = False
+        self._releasing = False
         # Whether a send has its turn.
         self._turn = False
         self._listeners: tuple[Callable[[Outbox], None], ...] = ()
@@ -200,6 +202,8 @@ class Outbox:
 
     def hold(self) -> None:
         """Hold back what comes, and the batch."""
+        # What is written all the same has to be counted by who watches the peer.
+        self._write = self.ws.transport.write
         if self.backlog is not None or self.ended:
             return
         self.ready = False
@@ -228,6 +232,15 @@ class Outbox:
 
     def release(self, _: object = None) -> None:
         """Write what was held back, as far as the transport takes it."""
+        # Over TLS, writing itself may tell that the peer has read enough.
+        if not self._releasing:
+            self._releasing = True
+            try:
+                self._release()
+            finally:
+                self._releasing = False
+
+    def _release(self) -> None:
         backlog = self.backlog
         ws = self.ws
         if backlog is None or self._turn:
@@ -239,6 +252,7 @@ class Outbox:
             # Nothing may stand between the fragments of a message.
             ws.send_in_progress.add_done_callback(self.release)
             return
+        self._write = ws.transport.write
         while backlog and not ws.paused:
             entry = backlog.pop()
             if isinstance(entry, Turn):
@@ -262,7 +276,6 @@ class Outbox:
         if not ws.paused:
             self.backlog = None
             self.ready = self._batched
-            self._write = ws.transport.write
         elif not self._batched:
             self._await_drain()
 
@@ -293,7 +306,7 @@ class Outbox:
         if self.ws.protocol.expect_continuation_frame and not self.ended:
             # A fragmented message was given up: nothing can follow it. websockets
             # says so too, but leaves it to the next send to find out.
-            self._close(CloseCode.INTERNAL_ERROR, "error in fragmented message", True)
+            self._close(CloseCode.INTERNAL_ERROR, "error in fragmented message")
             return
         self.release()
 
@@ -315,10 +328,21 @@ class Outbox:
                     self.backlog.append(entry)
         self._end()
 
-    def _close(self, code: int, reason: str, fail: bool = False) -> None:
+    def _close(self, code: int, reason: str) -> None:
+        """Close the connection: nothing may be sent after a gap."""
+        ws = self.ws
+        protocol = ws.protocol
+        try:
+            if protocol.expect_continuation_frame:
+                protocol.fail(code, reason)
+            else:
+                protocol.send_close(code, reason)
+            ws.send_data()
+        except Exception:
+            # What can fail here is a transport that is closing.
+            ws.transport.abort()
         self._end()
-        closing = close_in_time(self.ws, code, reason, fail=fail)
-        task = self.ws.loop.create_task(closing)
+        task = ws.loop.create_task(close_in_time(ws, code, reason))
         _closing.add(task)
         task.add_done_callback(_closing.discard)
 
