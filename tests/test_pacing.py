@@ -62,7 +62,8 @@ async def pair(make: Callable[[Any], T]) -> AsyncIterator[tuple[T, Any, socket.s
     try:
         yield paced, counting, theirs
     finally:
-        transport.abort()
+        if not transport.is_closing():
+            transport.abort()
         theirs.close()
 
 

@@ -9,20 +9,21 @@ no limit sees it: it must not be given more than a piece at a time.
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
+import struct
 import sys
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-try:
-    import fcntl
-    import termios
-except ImportError:  # pragma: no cover - Windows has neither
-    fcntl = termios = None  # type: ignore[assignment]
-
 __all__ = ["PacedTransport", "StallWatch", "TLSTransport"]
 
 _PIECE = 2**16
+
+# Where tcp_info of Linux has tcpi_bytes_acked (since 4.1).
+_BYTES_ACKED = 120
+_TCP_INFO_SIZE = 128
 
 # How often a timeout looks whether the peer took anything.
 _LOOKS = 4
@@ -55,13 +56,26 @@ class PacedTransport:
 
     @property
     def taken(self) -> int:
-        """Bytes that the peer has taken; only differences mean something.
+        """A number that grows when the peer takes bytes; only differences mean more.
 
-        The operating system takes bytes in large portions. Where it tells what it
-        still holds of them, that counts as not taken.
+        What the operating system takes, it takes in large portions; where it tells,
+        what the peer has acknowledged counts as well.
         """
-        waiting = self.get_write_buffer_size() + _held_by_kernel(self)
-        return self.written - waiting
+        return self.written - self.get_write_buffer_size() + _acknowledged(self)
+
+
+def _acknowledged(transport: PacedTransport) -> int:
+    """Return how many bytes a peer has acknowledged, or 0 if nobody tells."""
+    if sys.platform != "linux":  # pragma: no cover - only Linux tells
+        return 0
+    try:
+        number = os.dup(transport.get_extra_info("socket").fileno())
+        with socket.socket(fileno=number) as sock:
+            info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_SIZE)
+        (acknowledged,) = struct.unpack_from("=Q", info, _BYTES_ACKED)
+    except (AttributeError, OSError, struct.error):
+        return 0  # a Unix socket, or one that is closed
+    return int(acknowledged)
 
 
 class TLSTransport(PacedTransport):
@@ -119,16 +133,6 @@ class TLSTransport(PacedTransport):
         self._pieces.clear()
         self._size = 0
         self.transport.abort()
-
-
-def _held_by_kernel(transport: PacedTransport) -> int:
-    """Return how many bytes the peer has not acknowledged, or 0 if nobody tells."""
-    try:
-        number: int = transport.get_extra_info("socket").fileno()
-        answer = fcntl.ioctl(number, termios.TIOCOUTQ, bytes(4))
-    except (AttributeError, OSError):
-        return 0
-    return int.from_bytes(answer, sys.byteorder)
 
 
 class StallWatch:
