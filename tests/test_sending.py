@@ -113,26 +113,34 @@ async def ping(stage: Stage, ws: Any) -> None:
     await (await ws.ping())
 
 
-each_waiting = pytest.mark.parametrize("act", WAITING.values(), ids=WAITING.keys())
-
-
 @each_security
-@each_waiting
 async def test_a_peer_that_takes_nothing_is_aborted_whatever_its_handler_awaits(
-    act: Callable[[Stage, Any], Any], tls: bool, caplog: pytest.LogCaptureFixture
+    tls: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     stage = Stage()
     stage.router.topic("a", overflow="drop_oldest")
     async with stage.open(tls=tls, stall_timeout=STALL, close_timeout=60):
-        ws, _ = await stage.join("a")
+        pairs = {name: await stage.join("a") for name in WAITING}
         clock = Clock()
-        task = asyncio.create_task(act(stage, ws))
-        await ws.wait_closed()
-        assert STALL <= clock.time < STALL * 1.25 + SLACK
-        assert ws.close_code == CloseCode.ABNORMAL_CLOSURE
-        assert ws.topics == ()
-        task.cancel()
-        await asyncio.wait([task])
+        aborted: dict[str, float] = {}
+        tasks = []
+        for name, act in WAITING.items():
+            ws, _ = pairs[name]
+            ws.connection_lost_waiter.add_done_callback(
+                lambda _, name=name: aborted.setdefault(name, clock.time)
+            )
+            tasks.append(asyncio.create_task(act(stage, ws)))
+        for ws, _ in pairs.values():
+            await ws.wait_closed()
+            assert ws.close_code == CloseCode.ABNORMAL_CLOSURE
+            assert ws.topics == ()
+        await asyncio.sleep(0)
+        assert aborted.keys() == WAITING.keys()
+        for name, time in aborted.items():
+            assert STALL <= time < STALL * 1.25 + SLACK, name
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
     assert problems(caplog) == []
 
 
@@ -568,7 +576,7 @@ async def test_a_connection_is_garbage_once_it_has_ended(
         # Its handler's task ends in its own time.
         async with asyncio.timeout(5):
             while any(each() is not None for each in alive):
-                await asyncio.sleep(0)
+                await asyncio.sleep(0.01)
                 gc.collect()
     assert gc.garbage == []
 

@@ -127,8 +127,6 @@ class SendingConnection(ServerConnection):
             raise closed_error(self)
         outbox = self.outbox
         if outbox is not None:
-            if outbox.ended:
-                raise closed_error(self)
             outbox.flush()
             if outbox.backlog is not None:
                 outbox.wait(Message(bytes(message), is_text))

@@ -312,6 +312,10 @@ class Peer:
         gone: Whether the server knows that it is lost.
         told_when_closed: How much it had lost when the server closed it.
         turn: The last turn of the event loop in which something was published to it.
+        gates: Its fragmented messages that wait in their middle.
+        sends: What sends to it, and can be cancelled.
+        cancels: Whether these are cancelled as soon as it has read enough.
+        arrivals: Set when something arrives, or when its client has lost it.
         rooms: Bytes that may wait in addition, by turns that found it slow.
     """
 
@@ -334,6 +338,7 @@ class Peer:
     rooms: dict[int, int] = field(default_factory=dict)
     gates: list[Gate] = field(default_factory=list)
     sends: list[asyncio.Task[None]] = field(default_factory=list)
+    cancels: bool = False
     arrivals: asyncio.Event = field(default_factory=asyncio.Event)
 
     def hears(self, name: str) -> bool:
@@ -370,6 +375,10 @@ class Peer:
         while number not in self.received and not self.client.lost.is_set():
             self.arrivals.clear()
             await self.arrivals.wait()
+
+    def cancel_sends(self) -> None:
+        for task in self.sends:
+            task.cancel()
 
     # What has to be true
 

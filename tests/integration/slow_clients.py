@@ -15,6 +15,7 @@ import trustme
 import websockets.asyncio.server
 from websockets import ClientProtocol, Frame, Opcode, Response
 from websockets.asyncio.server import Server
+from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 from websockets.uri import parse_uri
 
 from websockets_routes import Protocol, Router
@@ -66,6 +67,8 @@ def _small_socket() -> socket.socket:
 class Client:
     """A client that reads nothing but what it is told to, and at its own pace.
 
+    It offers to compress messages.
+
     Attributes:
         messages: What it has read.
         taken: Bytes that it has read.
@@ -77,7 +80,11 @@ class Client:
         self.taken = 0
         self.frames = 0
         self._sock = sock
-        self._protocol = ClientProtocol(parse_uri(f"ws://{HOST}{path}"), max_size=None)
+        self._protocol = ClientProtocol(
+            parse_uri(f"ws://{HOST}{path}"),
+            extensions=[ClientPerMessageDeflateFactory()],
+            max_size=None,
+        )
         self._fragments: list[Frame] = []
         self._opened = False
         self._ended = False

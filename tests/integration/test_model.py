@@ -121,6 +121,12 @@ class Served(Protocol):
             self.loop.call_soon(closed)
         await super().close(code, reason)
 
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self.peer.cancels:
+            self.peer.cancels = False
+            self.peer.cancel_sends()
+
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         if hasattr(self, "peer"):
@@ -173,6 +179,12 @@ class Send:
     wait: bool
 
 
+@dataclass(frozen=True)
+class Ping:
+    to: int
+    count: int
+
+
 some = st.integers(0, 11)
 sizes = st.sampled_from(SIZES)
 forms = st.sampled_from(FORMS)
@@ -187,6 +199,7 @@ publishing = st.builds(
     st.sampled_from([None, None, True, False]),
 )
 sending = st.builds(Send, some, sizes, forms, st.booleans())
+pinging = st.builds(Ping, some, st.integers(1, 5))
 turns = st.integers(0, 3)
 
 
@@ -360,16 +373,18 @@ class Topics(RuleBasedStateMachine):
     def pause(self, index: int) -> None:
         self.peer(index).client.pause()
 
-    @rule(index=some, size=st.sampled_from([500, 3_000]))
-    def fill(self, index: int, size: int) -> None:
-        """Have a client read nothing, until something waits for it."""
+    @rule(
+        index=some, size=st.sampled_from([500, 3_000]), spare=st.sampled_from([0, 600])
+    )
+    def fill(self, index: int, size: int, spare: int) -> None:
+        """Have a client read nothing, until something waits for it, or nearly so."""
         peer = self.peer(index)
         peer.client.pause()
 
         async def fill() -> None:
             for _ in range(400):
                 held = peer.ws.transport.get_write_buffer_size()
-                if held > self.limits[0]:
+                if held + spare > min(self.limits):
                     break
                 if not self.send_nowait(peer, size, "binary"):
                     break
@@ -544,24 +559,33 @@ class Topics(RuleBasedStateMachine):
         self.run(act())
 
     @rule(
-        actions=st.lists(publishing | sending, min_size=2, max_size=8),
+        actions=st.lists(publishing | sending | pinging, min_size=2, max_size=8),
         index=some,
         closes=st.sampled_from([False, False, False, True]),
         turns=turns,
     )
     def handle(
-        self, actions: list[Publish | Send], index: int, closes: bool, turns: int
+        self,
+        actions: list[Publish | Send | Ping],
+        index: int,
+        closes: bool,
+        turns: int,
     ) -> None:
         """Do what a handler does: one thing after the other, each one awaited."""
 
         async def handle() -> None:
             self.turn += 1
             for action in actions:
-                if isinstance(action, Publish) or not action.wait:
-                    self.act(action)
-                    continue
                 with contextlib.suppress(ConnectionClosed):
-                    await self._send(self.peer(action.to), action.size, action.form)
+                    if isinstance(action, Ping):
+                        for _ in range(action.count):
+                            await self.peer(action.to).ws.ping(os.urandom(125))
+                    elif isinstance(action, Send) and action.wait:
+                        peer = self.peer(action.to)
+                        await self._send(peer, action.size, action.form)
+                    else:
+                        self.act(action)
+                        continue
                 self.turn += 1
             if closes:
                 await self.peer(index).ws.close(4002)
@@ -592,13 +616,15 @@ class Topics(RuleBasedStateMachine):
         chosen = [heard[each % len(heard)] for each in which]
 
         async def flood() -> None:
+            self.turn += 1
             for number in range(rounds):
-                self.turn += 1
                 for name in chosen:
                     # Sizes that vary, so that not all take the place of all.
                     vary = size * (1 + number * 7 % 5) // 3
                     self.publish(Publish(name, None, vary, "text", None))
-                await pass_turns(turns)
+                if turns:
+                    await pass_turns(turns)
+                    self.turn += 1
 
         self.run(flood())
 
@@ -659,22 +685,19 @@ class Topics(RuleBasedStateMachine):
                 break
         self.run(pass_turns(turns))
 
-    @rule(index=some | st.none(), resume=st.booleans(), before=turns, turns=turns)
-    def cancel_sends(
-        self, index: int | None, resume: bool, before: int, turns: int
-    ) -> None:
-        """Cancel what waits for its turn, or just got it."""
-        peers = self.peers if index is None else [self.peer(index)]
-        for peer in peers:
-            if resume:
-                peer.client.resume()
-        self.run(pass_turns(before))
-        for peer in peers:
-            for task in peer.sends:
-                task.cancel()
+    @rule(index=some, turns=turns)
+    def cancel_sends(self, index: int, turns: int) -> None:
+        self.peer(index).cancel_sends()
         self.run(pass_turns(turns))
 
-    # The server's side of the end, and control frames
+    @rule(index=some, turns=turns)
+    def cancel_sends_in_their_turn(self, index: int, turns: int) -> None:
+        """Cancel what waits in the very moment in which it may go on."""
+        self.peer(index).cancels = True
+        self.peer(index).client.resume()
+        self.run(pass_turns(turns))
+
+    # The end
 
     @precondition(lambda self: self.steps > 12)
     @rule(index=some, how=st.sampled_from(ENDS), name=names, turns=turns)
@@ -697,14 +720,6 @@ class Topics(RuleBasedStateMachine):
             name in peer.topics and peer.ws.state is State.OPEN for peer in self.peers
         )
         assert await self.router.disconnect(name, 4001) == expected
-
-    @rule(index=some, turns=turns)
-    def ping(self, index: int, turns: int) -> None:
-        async def ping() -> None:
-            await self.peer(index).ws.ping()
-
-        self.start(ping())
-        self.run(pass_turns(turns))
 
     # What has to be true
 

@@ -83,15 +83,13 @@ def _put(outbox: Outbox, message: Message, receipt: Receipt) -> None:
     outcome, displaced = outbox.put(message)
     receipt.displaced += len(displaced)
     for older in displaced:
-        if older.publisher is not None:
-            older.publisher.lost(outbox.ws, older)
+        older.lost(outbox.ws)
     if outcome is Outcome.CONFLATED:
         receipt.conflated += 1
     elif outcome is Outcome.DROPPED:
         receipt.queued -= 1
         receipt.dropped += 1
-        if message.publisher is not None:
-            message.publisher.lost(outbox.ws, message)
+        message.lost(outbox.ws)
     elif outcome is Outcome.CLOSED:
         receipt.queued -= 1
         receipt.closed += 1

@@ -83,6 +83,11 @@ class Message:
         """The message as a subscriber would receive it."""
         return self.payload.decode() if self.text else self.payload
 
+    def lost(self, ws: Any) -> None:
+        """Take note that a connection lost it; whoever published it is told."""
+        if self.publisher is not None:
+            self.publisher.lost(ws, self)
+
     def frame(self, encoding: int) -> bytes:
         """Return the frame for connections of one encoding that can share it."""
         frame = self._frames.get(encoding)

@@ -62,7 +62,6 @@ class Outbox:
         "_batched",
         "_encoding",
         "_listeners",
-        "_releasing",
         "_turn",
         "_write",
         "backlog",
@@ -95,7 +94,6 @@ class Outbox:
         self.backlog: Backlog | None = None
         self._batched = batched
         self.ended = False
-        self._releasing = False
         # Whether a send has its turn.
         self._turn = False
         self._listeners: tuple[Callable[[Outbox], None], ...] = ()
@@ -224,23 +222,13 @@ class Outbox:
 
         def drained(future: asyncio.Future[None]) -> None:
             waiters.remove(waiter)
-            if not future.cancelled():
-                future.exception()
+            future.exception()  # that of a lost connection: others tell of it
             self.release()
 
         waiter.add_done_callback(drained)
 
     def release(self, _: object = None) -> None:
         """Write what was held back, as far as the transport takes it."""
-        # Over TLS, writing itself may tell that the peer has read enough.
-        if not self._releasing:
-            self._releasing = True
-            try:
-                self._release()
-            finally:
-                self._releasing = False
-
-    def _release(self) -> None:
         backlog = self.backlog
         ws = self.ws
         if backlog is None or self._turn:
@@ -371,8 +359,8 @@ class Outbox:
             if isinstance(entry, Turn):
                 if not entry.done():
                     entry.set_result(None)
-            elif entry.publisher is not None:
-                entry.publisher.lost(self.ws, entry)
+            else:
+                entry.lost(self.ws)
 
 
 def flush_all(outboxes: Iterable[Outbox]) -> None:
