@@ -68,7 +68,7 @@ class SendingConnection(ServerConnection):
             text: See ``websockets``.
         """
         whole = isinstance(message, _WHOLE)
-        if self.outbox is None and whole:
+        if self.outbox is None and (whole or self.protocol.state is not State.OPEN):
             await super().send(message, text=text)
             return
         outbox = outbox_of(self)

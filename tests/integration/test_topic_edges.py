@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from websockets import Headers
+from websockets import ConnectionClosed, Headers
 from websockets.asyncio.server import broadcast
 
 from websockets_routes import Filter, MustAwait, NotServing, RoutedPath, Router
@@ -51,6 +51,16 @@ async def test_overflow_of_a_connection_that_is_being_aborted_harms_nobody() -> 
         receipt = stage.router.publish("a", bytes(100_000))
         assert (receipt.matched, receipt.closed) == (1, 1)
         await ws.wait_closed()
+
+
+async def test_fragments_sent_on_a_closed_connection_raise_connection_closed() -> None:
+    stage = Stage()
+    async with stage.open(max_backlog=1000):
+        ws, client = await stage.join()
+        await client.leave()
+        await ws.wait_closed()
+        with pytest.raises(ConnectionClosed):
+            await ws.send(["too ", "late"])
 
 
 async def test_closing_leaves_what_is_not_paused_to_websockets() -> None:

@@ -359,6 +359,16 @@ def test_a_message_that_outgrew_its_place_drops_no_more_than_it_must() -> None:
     assert texts(backlog) == [b"b" * 60, b"C" * 35]
 
 
+def test_a_message_that_outgrew_its_place_may_be_the_oldest_itself() -> None:
+    backlog = Backlog()
+    put(backlog, b"a" * 10, "conflate", 100, "a")
+    put(backlog, b"b" * 60, "conflate", 100, "b")
+    put(backlog, b"c" * 30, "conflate", 100, "c")
+    _, displaced = put(backlog, b"A" * 45, "conflate", 100, "a")
+    assert displaced == [b"b" * 60]
+    assert texts(backlog) == [b"A" * 45, b"c" * 30]
+
+
 async def test_turns_keep_their_place_and_are_never_dropped() -> None:
     loop = asyncio.get_running_loop()
     backlog = Backlog()

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any, cast
 
 from websockets import CloseCode, State
@@ -173,12 +174,9 @@ class Outbox:
             self.hold()
 
     def _failed(self) -> None:
-        # No failure of one connection must stop a fan-out. uvloop raises where the
-        # transport is closing; asyncio is silent.
-        ws = self.ws
-        if not ws.transport.is_closing():
-            ws.logger.error("a message could not be sent", exc_info=True)
-            ws.transport.abort()
+        # No failure of one connection must stop a fan-out.
+        self.ws.logger.error("a message could not be sent", exc_info=True)
+        self.ws.transport.abort()
         self._end()
 
     def _own_frames(self, messages: list[Message]) -> list[bytes]:
@@ -320,15 +318,12 @@ class Outbox:
         """Close the connection: nothing may be sent after a gap."""
         ws = self.ws
         protocol = ws.protocol
-        try:
-            if protocol.expect_continuation_frame:
-                protocol.fail(code, reason)
-            else:
-                protocol.send_close(code, reason)
+        if protocol.expect_continuation_frame:
+            protocol.fail(code, reason)
+        else:
+            protocol.send_close(code, reason)
+        with suppress(Exception):  # of a transport that is closing anyway
             ws.send_data()
-        except Exception:
-            # What can fail here is a transport that is closing.
-            ws.transport.abort()
         self._end()
         task = ws.loop.create_task(close_in_time(ws, code, reason))
         _closing.add(task)
