@@ -46,8 +46,8 @@ def when_ended(connection: ServerConnection, call: Callable[[], None]) -> None:
     That is when its peer closes, or breaks a rule; its own ``close`` is left aside.
     """
     end = connection.protocol.send_eof
-    if isinstance(end, _EndOfStream):
-        end.ended = call
+    assert isinstance(end, _EndOfStream), "the connection is open"
+    end.ended = call
 
 
 class _EndOfStream:

@@ -63,6 +63,20 @@ async def test_fragments_sent_on_a_closed_connection_raise_connection_closed() -
             await ws.send(["too ", "late"])
 
 
+async def test_a_send_that_was_cancelled_ends_with_its_connection() -> None:
+    stage = Stage()
+    async with stage.open():
+        ws, _ = await stage.join("a")
+        await held_back(ws)
+        sending = asyncio.create_task(ws.send("waits"))
+        await asyncio.sleep(0)
+        sending.cancel()
+        await asyncio.wait([sending])
+        ws.transport.abort()
+        await ws.wait_closed()
+    assert sending.cancelled()
+
+
 async def test_closing_leaves_what_is_not_paused_to_websockets() -> None:
     stage = Stage()
     async with stage.open(close_timeout=0.1, write_limit=2**24):
