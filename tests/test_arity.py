@@ -8,7 +8,13 @@ from typing import Any
 
 import pytest
 
-from websockets_routes.arity import implicit_arguments, is_async, is_plain, takes
+from websockets_routes.arity import (
+    implicit_arguments,
+    is_async,
+    is_plain,
+    keywords,
+    takes,
+)
 
 
 def none() -> None: ...
@@ -48,6 +54,28 @@ def test_a_callable_takes_so_many_arguments(
     function: Any, implicit: int, counts: set[int]
 ) -> None:
     assert {n for n in range(4) if takes(function, n, implicit)} == counts
+
+
+def test_arguments_by_keyword_are_allowed_where_they_are_handed_over() -> None:
+    assert takes(keyword_needed, 1, keywords=True)
+    assert not takes(keyword_needed, 2, keywords=True)
+
+
+@pytest.mark.parametrize(
+    ("function", "names"),
+    [
+        (none, ()),
+        (two_with_default, ()),
+        (keyword_with_default, ("b",)),
+        (keyword_needed, ("b",)),
+        (one_and_any_keywords, ()),
+        (max, ()),
+    ],
+)
+def test_what_a_callable_asks_for_by_keyword_is_known(
+    function: Any, names: tuple[str, ...]
+) -> None:
+    assert keywords(function) == names
 
 
 class Class:

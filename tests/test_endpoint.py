@@ -10,8 +10,9 @@ import pytest
 from websockets import Headers
 from websockets.asyncio.server import ServerConnection
 
-from websockets_routes.endpoint import Endpoint, endpoint_name
+from websockets_routes.endpoint import Endpoint
 from websockets_routes.exceptions import EndpointError
+from websockets_routes.naming import endpoint_name
 from websockets_routes.path import RoutedPath
 
 WS = cast(ServerConnection, object())
@@ -351,7 +352,6 @@ HOOK = "process_request must be a method that takes (path, headers)"
     [
         (none, "it must take (ws, path) or (ws), and nothing else"),
         (three, "it must take (ws, path) or (ws), and nothing else"),
-        (keyword_needed, "it must take (ws, path) or (ws), and nothing else"),
         (Bound.two, "it must take (ws, path) or (ws), and nothing else"),
         (functools.partial(two, WS, PATH), "it must take (ws, path) or (ws)"),
         (functools.partial(three), "it must take (ws, path) or (ws)"),
@@ -374,7 +374,6 @@ HOOK = "process_request must be a method that takes (path, headers)"
         (HandleNone, "handle must take (ws, path) or (ws), and nothing else"),
         (HandleWithoutSelf, "handle must take (ws, path) or (ws)"),
         (Handle3, "handle must take (ws, path) or (ws), and nothing else"),
-        (HandleKeyword, "handle must take (ws, path) or (ws), and nothing else"),
         (HandleStatic3, "handle must take (ws, path) or (ws), and nothing else"),
         (HandleOfClass0, "handle must take (ws, path) or (ws), and nothing else"),
         (NeedsArguments, NO_ARGUMENTS),
@@ -396,6 +395,16 @@ def test_what_cannot_be_an_endpoint_raises_with_what_and_where(
     assert raised.value.problem.startswith(problem)
     assert raised.value.endpoint == endpoint_name(target)
     assert str(raised.value).startswith(f"endpoint {endpoint_name(target)}: ")
+
+
+@pytest.mark.parametrize("target", [keyword_needed, HandleKeyword])
+async def test_a_handler_gets_the_values_that_it_asks_for_by_keyword(
+    target: Any,
+) -> None:
+    handler = Endpoint(target).open()
+    await handler.handle(WS, PATH, {"flag": True, "unasked": 2})
+    with pytest.raises(TypeError, match="flag"):
+        await Endpoint(target).open().handle(WS, PATH)
 
 
 def test_a_class_makes_one_instance_a_connection_and_a_function_none() -> None:

@@ -7,10 +7,23 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["implicit_arguments", "is_async", "is_plain", "takes", "yields"]
+__all__ = [
+    "implicit_arguments",
+    "is_async",
+    "is_plain",
+    "keywords",
+    "takes",
+    "yields",
+]
 
 
-def takes(function: Callable[..., Any], count: int, implicit: int = 0) -> bool:
+def takes(
+    function: Callable[..., Any],
+    count: int,
+    implicit: int = 0,
+    *,
+    keywords: bool = False,
+) -> bool:
     """Tell whether a callable takes so many positional arguments.
 
     Args:
@@ -18,6 +31,7 @@ def takes(function: Callable[..., Any], count: int, implicit: int = 0) -> bool:
             C, is trusted.
         count: How many arguments it will be given.
         implicit: How many it gets besides, like ``self``.
+        keywords: Whether it may ask for others by keyword.
     """
     try:
         parameters = inspect.signature(function).parameters.values()
@@ -28,12 +42,21 @@ def takes(function: Callable[..., Any], count: int, implicit: int = 0) -> bool:
         if parameter.kind is parameter.VAR_POSITIONAL:
             most = float("inf")
         elif parameter.kind is parameter.KEYWORD_ONLY:
-            if parameter.default is parameter.empty:
+            if parameter.default is parameter.empty and not keywords:
                 return False
         elif parameter.kind is not parameter.VAR_KEYWORD:
             most += 1
             least += parameter.default is parameter.empty
     return least <= count + implicit <= most
+
+
+def keywords(function: Callable[..., Any]) -> tuple[str, ...]:
+    """Name the arguments that a callable takes by keyword only."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError:
+        return ()
+    return tuple(each.name for each in parameters if each.kind is each.KEYWORD_ONLY)
 
 
 def implicit_arguments(target: type, method: str) -> int:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from .endpoint import endpoint_name
 from .exceptions import EndpointError
 from .extensions import Extensions
+from .naming import endpoint_name
 from .protocol import Protocol
 
 __all__ = ["bind_class", "bind_factory"]

@@ -14,6 +14,7 @@ from typing import Any
 from .exceptions import RoutesError
 from .loading import load_router
 from .path import RoutedPath
+from .route import Route
 
 __all__ = ["main"]
 
@@ -94,6 +95,19 @@ def _parser() -> argparse.ArgumentParser:
         metavar="{shared,deflate,none}",
         help="extension to offer",
     )
+    process.add_argument(
+        "--drain",
+        type=_or_none(float),
+        metavar="N",
+        help="seconds in which a signal closes connections, one by one",
+    )
+    process.add_argument(
+        "--shutdown-code",
+        type=int,
+        default=1001,
+        metavar="CODE",
+        help="close code on a signal; 1012 says that the service restarts",
+    )
     limits.add_argument(
         "--origin",
         action="append",
@@ -105,6 +119,11 @@ def _parser() -> argparse.ArgumentParser:
     routes = commands.add_parser("routes", help="print the routes of a router")
     routes.set_defaults(function=_routes)
     _add_router(routes)
+    routes.add_argument(
+        "--verbose",
+        action="store_true",
+        help="print the headers and query parameters that they declare, too",
+    )
     routes.add_argument(
         "--match", metavar="PATH", help="print what this path meets, and nothing else"
     )
@@ -151,6 +170,8 @@ def _run(options: argparse.Namespace) -> int:
             "write_limit",
             "compression",
             "origins",
+            "drain",
+            "shutdown_code",
         )
     }
     if options.unix is not None:
@@ -204,10 +225,24 @@ def _routes(options: argparse.Namespace) -> int:
     router = load_router(options.router)
     if options.match is not None:
         return _print_match(router.match(options.match))
-    rows = [("TEMPLATE", "NAME", "ENDPOINT")]
-    rows += [(str(r), r.name or "", r.endpoint.name) for r in router.routes]
-    _print_rows(rows)
+    _print_routes(router.routes, options.verbose)
+    for host, routes in router.hosts:
+        print(f"\n{host}")
+        _print_routes(routes, options.verbose)
     return 0
+
+
+def _print_routes(routes: Sequence[Route], verbose: bool) -> None:
+    rows = [("TEMPLATE", "NAME", "ENDPOINT")]
+    inputs: list[list[str]] = [[]]
+    for route in routes:
+        rows.append((str(route), route.name or "", route.endpoint.name))
+        inputs.append([f"    {each}" for each in route.endpoint.inputs])
+    for line, below in zip(_align(rows), inputs, strict=True):
+        print(line)
+        if verbose:
+            for text in below:
+                print(text)
 
 
 def _print_match(path: RoutedPath) -> int:
@@ -223,7 +258,15 @@ def _print_match(path: RoutedPath) -> int:
 
 
 def _print_rows(rows: Sequence[tuple[str, ...]]) -> None:
+    for line in _align(rows):
+        print(line)
+
+
+def _align(rows: Sequence[tuple[str, ...]]) -> list[str]:
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = [f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)]
-        print("  ".join(cells).rstrip())
+    return [
+        "  ".join(
+            f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)
+        ).rstrip()
+        for row in rows
+    ]

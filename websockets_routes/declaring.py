@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from websockets import Headers
 
-from .endpoint import Endpoint, endpoint_name
-from .exceptions import EndpointError
+from .endpoint import Endpoint
+from .exceptions import EndpointError, TemplateError
 from .handshake import Handshake, NotFound
+from .naming import endpoint_name
+from .negotiation import UNSET, Negotiation
 from .path import RoutedPath
 from .resource import Resource, declarations
 from .route import Condition, Route, Subscribe
+from .scope import Scope
 from .table import RouteTable
+from .template import Template
 
-__all__ = ["Declaring"]
+__all__ = ["Declaring", "check_prefix"]
 
 E = TypeVar("E", bound=Callable[..., Any])
 N = TypeVar("N", bound=NotFound)
@@ -24,13 +28,19 @@ N = TypeVar("N", bound=NotFound)
 class Declaring:
     """Routes, and how to declare them.
 
+    Args:
+        prefix: A template to put before those of all routes.
+
     Attributes:
+        scope: What this router adds to its routes.
         handshake: The steps that every connection takes.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, prefix: str = "", origins: Sequence[Any] | None = None) -> None:
+        self.prefix = check_prefix(prefix)
+        self.scope = Scope(origins)
         self._table = RouteTable()
-        self.handshake = Handshake(self._table)
+        self.handshake = Handshake(self._table, self.scope)
 
     # Declaring
 
@@ -43,6 +53,9 @@ class Declaring:
         defaults: Mapping[str, Any] | None = None,
         condition: Condition | None = None,
         subscribe: Subscribe = (),
+        subprotocols: Sequence[str] | None = None,
+        max_size: Any = UNSET,
+        compression: Any = UNSET,
     ) -> Callable[[E], E]:
         """Declare a route; decorates what handles its connections.
 
@@ -73,11 +86,17 @@ class Declaring:
                 template, filled with the params of the path, as in
                 ``"room/{name}"``; a declared topic; or several of them. Where it is
                 denied, the connection closes with 1008.
+            subprotocols: The subprotocols of this route, the preferred first: a
+                client has to offer one of them. By default, those of the server.
+            max_size: Bytes of an incoming message; by default, that of the server.
+            compression: ``"shared"``, ``"deflate"`` or None; by default, that of the
+                server.
 
         Raises:
             TemplateError: If the template cannot work.
             EndpointError: If the handler or the condition cannot work.
             DuplicateName: If another route has the name.
+            InvalidLimit: If what is to be negotiated cannot be.
         """
 
         def declare(endpoint: E) -> E:
@@ -89,6 +108,9 @@ class Declaring:
                 defaults=defaults,
                 condition=condition,
                 subscribe=subscribe,
+                subprotocols=subprotocols,
+                max_size=max_size,
+                compression=compression,
             )
             return endpoint
 
@@ -130,42 +152,47 @@ class Declaring:
             EndpointError: If it is no such list, or if a callback cannot work.
         """
         made = [
-            Route(
+            self._make_route(
                 prefix + each.template,
                 Endpoint(callback, callback=True),
                 **each.options,
             )
             for each, callback in declarations(routes)
         ]
-        self._table.add(*made)
+        self._add_routes(made)
 
     def add_route(
-        self,
-        template: str,
-        endpoint: Callable[..., Any] | Endpoint,
-        *,
-        name: str | None = None,
-        requirements: Mapping[str, str] | None = None,
-        defaults: Mapping[str, Any] | None = None,
-        condition: Condition | None = None,
-        subscribe: Subscribe = (),
+        self, template: str, endpoint: Callable[..., Any] | Endpoint, **options: Any
     ) -> Route:
         """Declare a route without a decorator; see ``route``.
 
         Returns:
             The declared route.
         """
-        route = Route(
-            template,
-            endpoint,
-            name=name,
-            requirements=requirements,
-            defaults=defaults,
-            condition=condition,
-            subscribe=subscribe,
-        )
-        self._table.add(route)
+        route = self._make_route(template, endpoint, **options)
+        self._add_routes([route])
         return route
+
+    def _make_route(
+        self,
+        template: str,
+        endpoint: Callable[..., Any] | Endpoint,
+        *,
+        subprotocols: Sequence[str] | None = None,
+        max_size: Any = UNSET,
+        compression: Any = UNSET,
+        **options: Any,
+    ) -> Route:
+        return Route(
+            self.prefix + template,
+            endpoint,
+            negotiation=Negotiation(subprotocols, max_size, compression),
+            scopes=(self.scope,),
+            **options,
+        )
+
+    def _add_routes(self, routes: Sequence[Route]) -> None:
+        self._table.add(*routes)
 
     def not_found(self, function: N) -> N:
         """Decorate a function ``f(ws, path)`` that answers unmatched paths.
@@ -218,3 +245,21 @@ class Declaring:
                 would not come back as it is.
         """
         return self._table.url_for(name, params)
+
+
+def check_prefix(prefix: str) -> str:
+    """Check a template that others are put behind; ``/`` is none.
+
+    Raises:
+        TemplateError: If it cannot work; says what is wrong, and where.
+    """
+    if prefix in ("", "/"):
+        return ""
+    template = Template(prefix)
+    if prefix.endswith("/"):
+        problem = "a prefix does not end with a slash: routes begin with one"
+        raise TemplateError(prefix, len(prefix) - 1, problem)
+    if template.forms[0].tail is not None or len(template.forms) > 1:
+        problem = "a prefix has no optional part, and none that spans segments"
+        raise TemplateError(prefix, 0, problem)
+    return prefix

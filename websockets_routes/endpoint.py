@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from websockets import Headers
 from websockets.asyncio.server import ServerConnection
 
-from .arity import implicit_arguments, is_plain, takes, yields
+from .arity import implicit_arguments, is_plain, keywords, takes, yields
 from .dispatcher import Dispatcher
 from .events import Events, callback_events, check_event_class, instance_events
 from .exceptions import EndpointError
+from .inputs import inputs_of
+from .naming import endpoint_name
 from .path import RoutedPath
 
-__all__ = ["Endpoint", "Handler", "endpoint_name"]
+__all__ = ["Endpoint", "Handler", "Values"]
+
+
+#: What middleware hands on to a handler, by name.
+Values = Mapping[str, Any]
+_NO_VALUES: Values = {}
 
 
 class Handler(Protocol):
@@ -24,8 +31,10 @@ class Handler(Protocol):
     def process_request(self, path: RoutedPath, headers: Headers) -> Any:
         """Return None to go on, a response to refuse, or an awaitable of either."""
 
-    def handle(self, ws: ServerConnection, path: RoutedPath) -> Awaitable[None]:
-        """Serve the open connection."""
+    def handle(
+        self, ws: ServerConnection, path: RoutedPath, values: Values = _NO_VALUES
+    ) -> Awaitable[None]:
+        """Serve the open connection; hand over values that are asked for by name."""
 
 
 class Endpoint:
@@ -40,6 +49,7 @@ class Endpoint:
     Attributes:
         target: The same.
         name: What it is called in logs and tables: ``module:name``.
+        inputs: The headers and query parameters that it declares.
         open: Makes what serves one connection.
 
     Raises:
@@ -51,6 +61,7 @@ class Endpoint:
     def __init__(self, target: Any, *, callback: bool = False) -> None:
         self.target = target
         self.name = endpoint_name(target)
+        self.inputs = inputs_of(target)
         if not callable(target):
             raise EndpointError(self.name, "it must be a function or a class")
         if callback:
@@ -71,7 +82,8 @@ class Endpoint:
         return EndpointError(self.name, problem)
 
     def _function(self) -> Callable[[], Handler]:
-        handler = _Function(self.target, self._takes_path(self.target, "it", 0))
+        takes_path = self._takes_path(self.target, "it", 0)
+        handler = _Function(self.target, takes_path, keywords(self.target))
         return lambda: handler
 
     def _callback(self) -> Callable[[], Handler]:
@@ -92,7 +104,8 @@ class Endpoint:
         implicit = implicit_arguments(target, "handle")
         takes_path = self._takes_path(target.handle, "handle", implicit)
         hooked = hasattr(target, "process_request")
-        return lambda: _Instance(target(), hooked, takes_path)
+        names = keywords(target.handle)
+        return lambda: _Instance(target(), hooked, takes_path, names)
 
     def _event_class(self) -> Callable[[], Handler]:
         target = self.target
@@ -123,9 +136,9 @@ class Endpoint:
         """Check a coroutine handler; tell whether it takes the path."""
         if is_plain(function):
             raise self._error(f"{what} must be an async def")
-        if takes(function, 2, implicit):
+        if takes(function, 2, implicit, keywords=True):
             return True
-        if takes(function, 1, implicit):
+        if takes(function, 1, implicit, keywords=True):
             return False
         raise self._error(f"{what} must take (ws, path) or (ws), and nothing else")
 
@@ -138,19 +151,29 @@ class _Shared:
 
 
 class _Function(_Shared):
-    def __init__(self, function: Callable[..., Awaitable[None]], takes_path: bool):
+    def __init__(
+        self,
+        function: Callable[..., Awaitable[None]],
+        takes_path: bool,
+        names: Sequence[str],
+    ):
         self.function = function
         self.takes_path = takes_path
+        self.names = names
 
-    def handle(self, ws: ServerConnection, path: RoutedPath) -> Awaitable[None]:
-        return self.function(ws, path) if self.takes_path else self.function(ws)
+    def handle(
+        self, ws: ServerConnection, path: RoutedPath, values: Values = _NO_VALUES
+    ) -> Awaitable[None]:
+        return _handle(self.function, self.takes_path, self.names, ws, path, values)
 
 
 class _Callback(_Shared):
     def __init__(self, events: Events):
         self.events = events
 
-    def handle(self, ws: ServerConnection, path: RoutedPath) -> Awaitable[None]:
+    def handle(
+        self, ws: ServerConnection, path: RoutedPath, values: Values = _NO_VALUES
+    ) -> Awaitable[None]:
         return Dispatcher(ws, self.events).run()
 
 
@@ -170,28 +193,38 @@ class _Made:
 class _EventInstance(_Made):
     __slots__ = ()
 
-    def handle(self, ws: ServerConnection, path: RoutedPath) -> Awaitable[None]:
+    def handle(
+        self, ws: ServerConnection, path: RoutedPath, values: Values = _NO_VALUES
+    ) -> Awaitable[None]:
         return Dispatcher(ws, instance_events(self.instance)).run()
 
 
 class _Instance(_Made):
-    __slots__ = ("takes_path",)
+    __slots__ = ("names", "takes_path")
 
-    def __init__(self, instance: Any, hooked: bool, takes_path: bool):
+    def __init__(
+        self, instance: Any, hooked: bool, takes_path: bool, names: Sequence[str]
+    ):
         super().__init__(instance, hooked)
         self.takes_path = takes_path
+        self.names = names
 
-    def handle(self, ws: ServerConnection, path: RoutedPath) -> Awaitable[None]:
+    def handle(
+        self, ws: ServerConnection, path: RoutedPath, values: Values = _NO_VALUES
+    ) -> Awaitable[None]:
         handle: Callable[..., Awaitable[None]] = self.instance.handle
-        return handle(ws, path) if self.takes_path else handle(ws)
+        return _handle(handle, self.takes_path, self.names, ws, path, values)
 
 
-def endpoint_name(target: object) -> str:
-    """Name a function or class as a person would look it up: ``module:name``."""
-    unwrapped = inspect.unwrap(target) if callable(target) else target
-    unwrapped = getattr(unwrapped, "func", unwrapped)  # a functools.partial
-    name = getattr(unwrapped, "__qualname__", None)
-    if name is None:
-        unwrapped = type(unwrapped)
-        name = unwrapped.__qualname__
-    return f"{unwrapped.__module__}:{name}"
+def _handle(
+    function: Callable[..., Awaitable[None]],
+    takes_path: bool,
+    names: Sequence[str],
+    ws: ServerConnection,
+    path: RoutedPath,
+    values: Values,
+) -> Awaitable[None]:
+    if values and names:
+        asked = {name: values[name] for name in names if name in values}
+        return function(ws, path, **asked) if takes_path else function(ws, **asked)
+    return function(ws, path) if takes_path else function(ws)

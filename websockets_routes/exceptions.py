@@ -12,6 +12,7 @@ __all__ = [
     "BacklogFull",
     "BadRequest",
     "BuildError",
+    "CertificateError",
     "DuplicateName",
     "EndpointError",
     "ExtensionError",
@@ -20,7 +21,9 @@ __all__ = [
     "InvalidResponse",
     "InvalidTopic",
     "LoadError",
+    "MountError",
     "MustAwait",
+    "NextRoute",
     "NotServing",
     "RoutesError",
     "SubscriptionDenied",
@@ -263,3 +266,34 @@ class WrongThread(RoutesError, RuntimeError):
 
 class InvalidLimit(RoutesError, ValueError):
     """A limit that is none, found when a router is made or begins to serve."""
+
+
+class NextRoute(RoutesError):
+    """Raise it in a hook of the handshake to pass on to the next best route.
+
+    Where none is left, the path is answered as one that matches nothing.
+    """
+
+    status = HTTPStatus.NOT_FOUND
+    close_code = 4040
+
+
+class MountError(RoutesError, ValueError):
+    """A router that cannot be mounted, or not be used where it is mounted."""
+
+
+class CertificateError(RoutesError, ValueError):
+    """A certificate that cannot be used, found when it is loaded.
+
+    Attributes:
+        name: The server name that it was for.
+        problem: What is wrong with it.
+    """
+
+    def __init__(self, name: str, problem: str) -> None:
+        super().__init__(name, problem)
+        self.name = name
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"certificate of {self.name!r}: {self.problem}"

@@ -8,9 +8,11 @@ open, a refusal becomes a close code.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
+from itertools import chain
 from typing import Any, NamedTuple, cast
 
 from websockets import (
@@ -19,6 +21,7 @@ from websockets import (
     InvalidOrigin,
     Request,
     Response,
+    ServerProtocol,
     State,
 )
 from websockets.asyncio.server import ServerConnection
@@ -26,12 +29,17 @@ from websockets.asyncio.server import ServerConnection
 from .answering import failed_early
 from .closing import close_in_time, close_reason
 from .endpoint import Handler
-from .exceptions import BadRequest
+from .exceptions import BadRequest, InvalidResponse, NextRoute
+from .host import HostTable, host_name
+from .inputs import read_inputs
 from .limits import ConnectionLimits
 from .path import RoutedPath
 from .protocol import Protocol
 from .refusal import text_response, to_response
+from .reporting import report
+from .scope import Scope
 from .table import RouteTable
+from .target import parse_target
 
 __all__ = ["NOT_FOUND", "Handshake", "Hook", "NotFound"]
 
@@ -57,13 +65,17 @@ class Handshake:
 
     Args:
         table: The routes.
+        scope: What the router adds, for paths that match none of them.
 
     Attributes:
+        hosts: The routes of hosts that have their own.
         not_found: What answers an unmatched path instead of the plain 404.
     """
 
-    def __init__(self, table: RouteTable) -> None:
+    def __init__(self, table: RouteTable, scope: Scope) -> None:
         self.table = table
+        self.scope = scope
+        self.hosts: HostTable[RouteTable] = HostTable()
         self.not_found: NotFound | None = None
 
     async def process_request(
@@ -84,34 +96,132 @@ class Handshake:
             return text_response(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections")
         try:
             _check_host(request)
-            path = self.table.match(request.path, request.headers)
+            table, host_params = self._find_table(request)
+            path = table.match(request.path, request.headers)
+            if host_params and path.route is not None:
+                path.params = host_params | path.params
             _with_path(connection).path = path
             response = None
             if hook is not None or _is_special(connection, request, path):
                 response = await self._run_hooks(connection, request, path, hook)
+                if response is not None:
+                    path.outcome = (
+                        CloseCode.POLICY_VIOLATION if path.route else NOT_FOUND
+                    )
             if response is None and path.route is not None:
-                handler = path.route.endpoint.open()
-                result = handler.process_request(path, request.headers)
-                # Not worth a coroutine where there is no hook.
-                response = None if result is None else await _response(result)
-                path.outcome = _Accepted(self, handler)
-            if response is not None:
-                path.outcome = CloseCode.POLICY_VIOLATION if path.route else NOT_FOUND
+                if path.route.is_guarded:
+                    response = await self._admit(connection, request, path)
+                else:
+                    handler = path.route.endpoint.open()
+                    try:
+                        result = handler.process_request(path, request.headers)
+                        # Not worth a coroutine where there is no hook.
+                        response = None if result is None else await _response(result)
+                        path.outcome = (
+                            _Accepted(self, handler)
+                            if response is None
+                            else CloseCode.POLICY_VIOLATION
+                        )
+                    except NextRoute:
+                        response = await self._admit(connection, request, path, True)
         except BadRequest as error:
             path = _with_path(connection).path = path or RoutedPath(request.path)
             path.outcome = error.close_code
             response = text_response(error.status, str(error))
-        except Exception:
-            path = _with_path(connection).path = path or RoutedPath(request.path)
-            path.outcome = CloseCode.INTERNAL_ERROR
-            response = text_response(
-                HTTPStatus.INTERNAL_SERVER_ERROR, "the handshake failed"
-            )
-            whose = f"path {path!r}" if path.route is None else f"route {path.route}"
-            connection.logger.error("handshake of %s failed", whose, exc_info=True)
+        except asyncio.CancelledError:
+            if connection.state is State.CONNECTING:
+                connection.logger.warning(
+                    "handshake of %s cancelled: a hook took longer than open_timeout, "
+                    "or the server ends",
+                    _whose(connection, path),
+                )
+            raise
+        except Exception as error:
+            response = await self._failed(connection, request, error)
         if response is not None and request.method == "HEAD":
             response.body = b""
         return response
+
+    def _find_table(self, request: Request) -> tuple[RouteTable, dict[str, str]]:
+        """Find the routes of the host that is asked for, and the params of its name."""
+        if self.hosts:
+            host = host_name(request.headers.get("Host", ""))
+            found = self.hosts.match(host)
+            if found is not None:
+                return found
+        return self.table, {}
+
+    async def _failed(
+        self, connection: ServerConnection, request: Request, error: Exception
+    ) -> Response:
+        """Answer a handshake in which a hook failed."""
+        path = getattr(connection, "path", None) or RoutedPath(request.path)
+        _with_path(connection).path = path
+        path.outcome = CloseCode.INTERNAL_ERROR
+        response = None
+        scopes = (self.scope,) if path.route is None else path.route.scopes
+        heard, result = await report(scopes, error, connection, path, connection.logger)
+        if heard:
+            try:
+                response = to_response(result)
+            except InvalidResponse as wrong:
+                error, heard = wrong, False
+        if not heard:
+            whose = _whose(connection, path)
+            connection.logger.error("handshake of %s failed", whose, exc_info=error)
+        return response or text_response(
+            HTTPStatus.INTERNAL_SERVER_ERROR, "the handshake failed"
+        )
+
+    async def _admit(
+        self,
+        connection: ServerConnection,
+        request: Request,
+        path: RoutedPath,
+        passed_on: bool = False,
+    ) -> Response | None:
+        """Ask the hooks of the matching routes, the best first, until one takes it.
+
+        Args:
+            connection: The connection.
+            request: Its request.
+            path: The best match.
+            passed_on: Whether that route was asked already.
+        """
+        target = parse_target(request.path)
+        table, host_params = self._find_table(request)
+        others = table.matches(request.path, target, request.headers, path.context)
+        others = (each for each in others if each.route is not path.route)
+        for match in others if passed_on else chain((path,), others):
+            route = match.route
+            assert route is not None
+            if host_params and match is not path:
+                match.params = host_params | match.params
+            _with_path(connection).path = match
+            handler = route.endpoint.open()
+            try:
+                response = await _ask(connection, request, match, handler)
+            except NextRoute:
+                continue
+            match.outcome = (
+                _Accepted(self, handler)
+                if response is None
+                else CloseCode.POLICY_VIOLATION
+            )
+            return response
+        unmatched = RoutedPath(request.path, target, context=path.context)
+        unmatched.outcome = NOT_FOUND
+        _with_path(connection).path = unmatched
+        return await self._answer_unmatched(connection, unmatched)
+
+    async def _answer_unmatched(
+        self, connection: ServerConnection, path: RoutedPath
+    ) -> Response:
+        if self.not_found is not None:
+            refusal = await _response(self.not_found(connection, path))
+            if refusal is not None:
+                return refusal
+        return text_response(HTTPStatus.NOT_FOUND, "no such path")
 
     async def _run_hooks(
         self,
@@ -131,11 +241,7 @@ class Handshake:
             if refusal is not None:
                 return refusal
         if path.route is None:
-            if self.not_found is not None:
-                refusal = await _response(self.not_found(connection, path))
-                if refusal is not None:
-                    return refusal
-            return text_response(HTTPStatus.NOT_FOUND, "no such path")
+            return await self._answer_unmatched(connection, path)
         if request.method != "GET":
             refusal = text_response(
                 HTTPStatus.METHOD_NOT_ALLOWED, "a WebSocket handshake is a GET"
@@ -205,6 +311,40 @@ def _has_room(connection: ServerConnection) -> bool:
     )
 
 
+async def _ask(
+    connection: ServerConnection, request: Request, path: RoutedPath, handler: Handler
+) -> Response | None:
+    """Ask the hooks of one route, from the outermost router to its endpoint."""
+    assert path.route is not None
+    scopes = path.route.scopes
+    for scope in scopes:
+        if scope.origins is not None:
+            refusal = _check_origin(connection, request, scope.origins)
+            if refusal is not None:
+                return refusal
+    for scope in scopes:
+        for hook in scope.hooks:
+            refusal = await _response(hook(connection, path))
+            if refusal is not None:
+                return refusal
+    route = path.route
+    if route.endpoint.inputs:
+        path.inputs = read_inputs(
+            route.endpoint.inputs, request.headers, path.query_params
+        )
+    refusal = await _response(handler.process_request(path, request.headers))
+    if refusal is None and route.negotiation is not None:
+        route.negotiation.apply(connection.protocol)
+    return refusal
+
+
+def _whose(connection: ServerConnection, path: RoutedPath | None) -> str:
+    path = getattr(connection, "path", path)
+    if path is None:
+        return "a request"
+    return f"path {path!r}" if path.route is None else f"route {path.route}"
+
+
 def _check_host(request: Request) -> None:
     # RFC 9112 section 3.2; websockets does not look at the Host header.
     hosts = len(request.headers.get_all("Host"))
@@ -212,10 +352,23 @@ def _check_host(request: Request) -> None:
         raise BadRequest("the request must have one Host header")
 
 
-def _check_origin(connection: ServerConnection, request: Request) -> Response | None:
-    """Check the origin as ``websockets`` will, but before the hooks of routes run."""
+def _check_origin(
+    connection: ServerConnection,
+    request: Request,
+    origins: Sequence[Any] | None = None,
+) -> Response | None:
+    """Check the origin as ``websockets`` will, but before the hooks of routes run.
+
+    Args:
+        connection: The connection.
+        request: Its request.
+        origins: What it may be; by default, what the server was given.
+    """
+    protocol = connection.protocol
+    if origins is not None:
+        protocol = ServerProtocol(origins=origins)
     try:
-        connection.protocol.process_origin(request.headers)
+        protocol.process_origin(request.headers)
     except InvalidOrigin as error:
         return text_response(HTTPStatus.FORBIDDEN, str(error))
     except InvalidHandshake as error:

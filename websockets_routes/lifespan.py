@@ -1,82 +1,191 @@
-"""Lifespan: what lasts as long as a server does.
-
-The server is that of ``websockets.serve``, with a subclass of its class set on it:
-``websockets`` has no argument for a Server class. ``tests/test_undocumented.py``
-watches that this works.
-"""
+"""Lifespan: what begins before a server listens, and ends after its last handler."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+import inspect
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from typing import Any, Protocol
 
-from websockets.asyncio.server import Server, ServerConnection
+from websockets.typing import LoggerLike
 
-from .exceptions import NotServing
-from .limits import ConnectionLimits
-from .tasks import Tasks
+from .arity import takes
+from .exceptions import EndpointError
+from .naming import endpoint_name
 
-__all__ = ["RoutedServer", "Servers"]
+__all__ = ["Lifespan", "Lifetime"]
 
-T = TypeVar("T")
-
-
-class RoutedServer(Server):
-    """A ``websockets`` Server that ends its tasks after its last handler returned."""
-
-    tasks: Tasks
-    limits: ConnectionLimits
-    _ending: asyncio.Task[None] | None = None
-
-    def close(self, *args: Any, **kwargs: Any) -> None:
-        super().close(*args, **kwargs)
-        if self._ending is None:
-            self._ending = self.get_loop().create_task(self._end())
-
-    async def _end(self) -> None:
-        await super().wait_closed()
-        await self.tasks.end()
-
-    async def wait_closed(self) -> None:
-        await super().wait_closed()
-        assert self._ending is not None, "close() was called"
-        await asyncio.shield(self._ending)
+_Function = Callable[[], Awaitable[Any] | Any]
 
 
-class Servers:
-    """The servers of one router."""
+class Lifespan:
+    """What one router has to do when a server starts and ends.
 
-    def __init__(self) -> None:
-        self._servers: list[RoutedServer] = []
+    Args:
+        context: A function of the router, or of nothing, that makes an async context
+            manager: entered at the start, left at the end.
 
-    def add(self, server: Server, limits: ConnectionLimits) -> RoutedServer:
-        """Turn a server of ``websockets.serve``, not yet started, into one of ours."""
+    Raises:
+        EndpointError: If it takes something else.
+    """
 
-        def failed(error: BaseException) -> None:
-            server.logger.error("task of the server failed", exc_info=error)
+    def __init__(
+        self, context: Callable[..., AbstractAsyncContextManager[Any]] | None = None
+    ) -> None:
+        if context is not None and not (
+            callable(context) and (takes(context, 1) or takes(context, 0))
+        ):
+            problem = "a lifespan is a function f(router) or f()"
+            raise EndpointError(endpoint_name(context), problem)
+        self.context = context
+        self.starts: list[_Function] = []
+        self.shutdowns: list[_Function] = []
 
-        server.__class__ = RoutedServer
-        assert isinstance(server, RoutedServer)
-        server.tasks = Tasks("the server", failed)
-        server.limits = limits
-        self._servers = [each for each in self._servers if each.close_task is None]
-        self._servers.append(server)
-        return server
+    def __bool__(self) -> bool:
+        return bool(self.context or self.starts or self.shutdowns)
 
-    def connections(self) -> list[ServerConnection]:
-        """List the open connections."""
-        return [ws for server in self._servers for ws in server.connections]
-
-    def start_task(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """Start a task that ends with a server.
+    def add_start(self, function: _Function) -> None:
+        """Add a function to be called at the start.
 
         Raises:
-            NotServing: If none of the servers runs; the coroutine is closed.
+            EndpointError: If it takes an argument.
         """
-        for server in self._servers:
-            # It has no ``server`` before it listens.
-            if hasattr(server, "server") and server.is_serving():
-                return server.tasks.start(coroutine)
-        coroutine.close()
-        raise NotServing("no server of this router runs")
+        self.starts.append(_checked(function, "on_start"))
+
+    def add_shutdown(self, function: _Function) -> None:
+        """Add a function to be called when the server closes.
+
+        Raises:
+            EndpointError: If it takes an argument.
+        """
+        self.shutdowns.append(_checked(function, "on_shutdown"))
+
+
+class _Router(Protocol):
+    lifespan: Lifespan
+    state: Any
+
+
+class Lifetime:
+    """One run of one server: start, shutdown and end, all in one task.
+
+    A context manager that is entered in one task and left in another breaks the task
+    groups of anyio.
+
+    Args:
+        routers: Gives the routers, the outer before the inner.
+        logger: Where failures at the end go.
+        timeout: What ``shutdown`` may take, in seconds; None for any time.
+    """
+
+    def __init__(
+        self,
+        routers: Callable[[], Sequence[_Router]],
+        logger: LoggerLike,
+        timeout: float | None,
+    ) -> None:
+        self._find_routers = routers
+        self._logger = logger
+        self._timeout = timeout
+        self._task: asyncio.Task[None] | None = None
+        self._started_routers: list[_Router] = []
+
+    async def start(self) -> None:
+        """Start what there is to start.
+
+        Raises:
+            Exception: What a start raised; what had started is shut down by then.
+        """
+        self._routers = [each for each in self._find_routers() if each.lifespan]
+        if not self._routers:
+            return
+        loop = asyncio.get_running_loop()
+        self._started: asyncio.Future[None] = loop.create_future()
+        self._shut_down: asyncio.Future[None] = loop.create_future()
+        self._closing = asyncio.Event()
+        self._ending = asyncio.Event()
+        self._task = loop.create_task(self._run())
+        try:
+            await asyncio.shield(self._started)
+        except asyncio.CancelledError:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+            raise
+        except BaseException:
+            await asyncio.wait([self._task])
+            raise
+
+    async def shutdown(self) -> None:
+        """Call the shutdown functions, the inner before the outer; once only."""
+        if self._task is not None:
+            self._closing.set()
+            await asyncio.shield(self._shut_down)
+
+    async def end(self) -> None:
+        """Leave the context managers; wait until that is done."""
+        if self._task is not None:
+            self._closing.set()
+            self._ending.set()
+            await asyncio.wait([self._task])
+
+    async def _run(self) -> None:
+        try:
+            async with AsyncExitStack() as stack:
+                try:
+                    for router in self._routers:
+                        await self._start(router, stack)
+                except BaseException:
+                    await self._call_shutdowns()
+                    raise
+                self._started.set_result(None)
+                await self._closing.wait()
+                await self._call_shutdowns()
+                self._shut_down.set_result(None)
+                await self._ending.wait()
+        except BaseException as error:
+            if not self._started.done():
+                self._started.set_exception(error)
+                # Whoever waited may have been cancelled.
+                self._started.exception()
+            else:
+                self._logger.error("lifespan failed at its end", exc_info=error)
+        finally:
+            if not self._shut_down.done():
+                self._shut_down.set_result(None)
+
+    async def _start(self, router: _Router, stack: AsyncExitStack) -> None:
+        context = router.lifespan.context
+        if context is not None:
+            manager = context(router) if takes(context, 1) else context()
+            router.state = await stack.enter_async_context(manager)
+        self._started_routers.append(router)
+        for function in router.lifespan.starts:
+            await _settle(function())
+
+    async def _call_shutdowns(self) -> None:
+        try:
+            async with asyncio.timeout(self._timeout):
+                for router in reversed(self._started_routers):
+                    for function in reversed(router.lifespan.shutdowns):
+                        await self._call_shutdown(function)
+        except TimeoutError:
+            self._logger.error("on_shutdown takes too long; closing all the same")
+
+    async def _call_shutdown(self, function: _Function) -> None:
+        try:
+            await _settle(function())
+        except Exception:
+            name = endpoint_name(function)
+            self._logger.error("on_shutdown %s failed", name, exc_info=True)
+
+
+def _checked(function: _Function, what: str) -> _Function:
+    if not callable(function) or not takes(function, 0):
+        raise EndpointError(endpoint_name(function), f"{what} takes a function f()")
+    return function
+
+
+async def _settle(result: Any) -> None:
+    if inspect.isawaitable(result):
+        await result

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 __all__ = ["QueryParams", "RoutedPath"]
 
+# Shared by all paths whose route declares none.
+_NO_INPUTS: dict[str, Any] = {}
+
 
 class QueryParams(Mapping[str, str]):
     """The parameters of a query string: a read-only mapping to their first values.
@@ -69,6 +72,7 @@ class RoutedPath(str):
         params: Values by parameter name, in the template's order; None when
             nothing matched, which a handler never sees.
         context: A dict for whatever hooks want to hand on to the handler.
+        inputs: The declared headers and query parameters, converted.
         path: The path, decoded, without the query.
         query: The raw query string, without ``?``.
     """
@@ -76,6 +80,7 @@ class RoutedPath(str):
     __slots__ = (
         "_query_params",
         "context",
+        "inputs",
         "outcome",
         "params",
         "path",
@@ -88,6 +93,7 @@ class RoutedPath(str):
     context: dict[Any, Any]
     path: str
     query: str
+    inputs: dict[str, Any]
     # For the handshake: what serves the connection once its hooks have let it in,
     # or the code to close it with if they have not.
     outcome: Any
@@ -113,6 +119,7 @@ class RoutedPath(str):
         self.route = route
         self.params = params
         self.context = {} if context is None else context
+        self.inputs = _NO_INPUTS
         self.outcome = None
         self._query_params = None
         return self
@@ -128,6 +135,7 @@ class RoutedPath(str):
         target = Target(self.path, self.query, [])
         copied = type(self)(self, target, self.route, self.params, self.context)
         copied.outcome = self.outcome
+        copied.inputs = self.inputs
         return copied
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:

@@ -11,7 +11,9 @@ What this module takes from ``websockets`` beyond its documentation, and
 from __future__ import annotations
 
 import asyncio
+import time as clock
 from collections.abc import AsyncIterator, Coroutine
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,10 +22,12 @@ from websockets.asyncio.server import Server
 from websockets.typing import Data, DataLike
 
 from .answering import answer_malformed_requests
+from .closing import close_in_time
 from .exceptions import NotServing
 from .opcodes import OpCode
 from .path import RoutedPath
 from .pubsub import Filter, Receipt, Subscribed, Topics
+from .reporting import report_later
 from .sending import SendingConnection
 from .serializer import Serializer
 from .tasks import Tasks
@@ -58,6 +62,7 @@ class Protocol(SendingConnection):
     #: What reads and writes JSON; ``Router(json=…)`` chooses.
     serializer = Serializer()
     path: RoutedPath
+    _expiry: asyncio.TimerHandle | None = None
     # Made with the first of them.
     _tasks: Tasks | None = None
 
@@ -98,6 +103,74 @@ class Protocol(SendingConnection):
             a tuple ``(status, headers, body)``.
         """
         return None
+
+    # The request
+
+    @property
+    def headers(self) -> Headers:
+        """The headers of the handshake request."""
+        assert self.request is not None, "the request is read"
+        return self.request.headers
+
+    @property
+    def cookies(self) -> dict[str, str]:
+        """The cookies of the request, by name; the first of a name counts.
+
+        What is no ``name=value`` is passed over (RFC 6265 section 5.4 has user agents
+        send the more specific one first).
+        """
+        found: dict[str, str] = {}
+        for header in self.headers.get_all("Cookie"):
+            for pair in header.split(";"):
+                name, equals, value = pair.partition("=")
+                name, value = name.strip(), value.strip()
+                if len(value) > 1 and value[0] == value[-1] == '"':
+                    value = value[1:-1]
+                if equals and name:
+                    found.setdefault(name, value)
+        return found
+
+    @property
+    def client_address(self) -> str | None:
+        """The IP address of the client; None on a Unix socket."""
+        address = self.remote_address
+        return address[0] if isinstance(address, tuple) else None
+
+    def expire_at(
+        self, time: float | datetime | None, code: int = 4001, reason: str = "expired"
+    ) -> None:
+        """Close the connection at a time: a token may end before its connection.
+
+        Called again, only the last time counts.
+
+        Args:
+            time: Seconds since the epoch, as in the ``exp`` of a JWT, or a datetime
+                with a time zone; None for no end.
+            code: The close code.
+            reason: The close reason.
+
+        Raises:
+            ValueError: If the datetime has no time zone.
+        """
+        if isinstance(time, datetime):
+            if time.tzinfo is None:
+                raise ValueError("the datetime has no time zone: it could be any time")
+            time = time.timestamp()
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
+        if time is None or self.connection_lost_waiter.done():
+            return
+        delay = max(0.0, time - clock.time())
+        self._expiry = self.loop.call_later(delay, self._expire, code, reason)
+
+    def _expire(self, code: int, reason: str) -> None:
+        self._expiry = None
+        if self.state is State.CONNECTING:
+            # Once it is open.
+            self._expiry = self.loop.call_later(0.1, self._expire, code, reason)
+        elif self.state is State.OPEN:
+            self.start_task(close_in_time(self, code, reason))
 
     # JSON and opcodes
 
@@ -227,10 +300,18 @@ class Protocol(SendingConnection):
     def _task_failed(self, error: BaseException) -> None:
         if isinstance(error, ConnectionClosed) and self.state is not State.OPEN:
             return
-        route = getattr(getattr(self, "path", None), "route", None)
-        self.logger.error("task of route %s failed", route, exc_info=error)
+        path = getattr(self, "path", None)
+        route = getattr(path, "route", None)
+        scopes = () if route is None else route.scopes
+        what = f"task of route {route} failed"
+        report_later(scopes, error, self, path, self.logger, what)
 
     # What websockets calls
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._expiry is not None:
+            self._expiry.cancel()
+        super().connection_lost(exc)
 
     def handshake(
         self, process_request: Any = None, *args: Any, **kwargs: Any

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
-from .endpoint import endpoint_name
 from .exceptions import EndpointError
+from .naming import endpoint_name
 from .route import Condition
 
 __all__ = ["WEBSOCKET", "Declaration", "Resource", "declarations", "websocket"]

@@ -9,10 +9,13 @@ from websockets import Headers
 
 from .arity import is_async, takes
 from .builder import Builder
-from .endpoint import Endpoint, endpoint_name
+from .endpoint import Endpoint
 from .exceptions import BuildError, EndpointError, InvalidTopic
+from .naming import endpoint_name
+from .negotiation import Negotiation
 from .path import RoutedPath
 from .pubsub.topic import Topic
+from .scope import Scope
 from .target import parse_target
 from .template import Template
 
@@ -33,6 +36,8 @@ class Route:
         condition: A plain function ``condition(path, headers)`` that may veto a
             match, or None.
         subscribe: The topics that its connections hear from the moment they open.
+        negotiation: What it agrees on with clients other than its server, or None.
+        scopes: What the routers add that it is in, the outermost first.
 
     Raises:
         TemplateError: If the template cannot work, or that of a topic.
@@ -49,8 +54,14 @@ class Route:
         defaults: Mapping[str, Any] | None = None,
         condition: Condition | None = None,
         subscribe: Subscribe = (),
+        negotiation: Negotiation | None = None,
+        scopes: tuple[Scope, ...] = (),
     ) -> None:
         self.template = Template(template, requirements, defaults)
+        self._requirements = requirements
+        self._defaults = defaults
+        self.scopes = scopes
+        self.negotiation = negotiation or None
         self._builder = Builder(self.template, self.template.build, parse_target)
         if not isinstance(endpoint, Endpoint):
             endpoint = Endpoint(endpoint)
@@ -62,6 +73,45 @@ class Route:
         if isinstance(subscribe, str | Topic):
             subscribe = [subscribe]
         self.subscribe = tuple(map(self._topic, subscribe))
+
+    @property
+    def is_guarded(self) -> bool:
+        """Whether its handshakes are looked at before they reach its endpoint."""
+        if self.endpoint.inputs or self.negotiation is not None:
+            return True
+        # any() would make a generator in each handshake.
+        for scope in self.scopes:  # noqa: SIM110
+            if scope.hooks or scope.origins is not None:
+                return True
+        return False
+
+    def mounted(
+        self, prefix: str, name: str | None, scopes: tuple[Scope, ...]
+    ) -> Route:
+        """Make the same route as it is in a router further out.
+
+        Args:
+            prefix: The template to put before its own.
+            name: What to put before its name, with a colon; None for nothing.
+            scopes: What that router adds, and those that it is in.
+
+        Raises:
+            TemplateError: If the templates do not fit together.
+        """
+        named = self.name
+        if named is not None and name is not None:
+            named = f"{name}:{named}"
+        return Route(
+            prefix + self.template.text,
+            self.endpoint,
+            name=named,
+            requirements=self._requirements,
+            defaults=self._defaults,
+            condition=self.condition,
+            subscribe=self.subscribe,
+            negotiation=self.negotiation,
+            scopes=(*scopes, *self.scopes),
+        )
 
     def __str__(self) -> str:
         return self.template.text

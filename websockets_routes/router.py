@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json as json_module
 import warnings
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
 from functools import cache
 from typing import Any, TypeVar, cast, overload
 
@@ -16,17 +17,19 @@ from websockets.asyncio.server import Server, ServerConnection
 from . import deflate
 from .binding import bind_class, bind_factory
 from .closing import close_all
-from .declaring import Declaring
+from .composing import Composing
+from .exceptions import MountError
 from .extensions import Extensions, Registrar
 from .handshake import Hook
-from .lifespan import Servers
+from .lifespan import Lifetime
 from .limits import MAX_CONNECTIONS, ConnectionLimits, check_limit
 from .protocol import Protocol
-from .publishing import Publishing
 from .pubsub import Filter, Topics
+from .reporting import report_later
 from .runner import Runner
 from .sending import STALL_TIMEOUT
 from .serializer import Serializer
+from .servers import RoutedServer, Servers
 from .serving import serve_connection
 
 __all__ = ["Router"]
@@ -37,7 +40,7 @@ T = TypeVar("T")
 _CLOSE_TIMEOUT = 10  # the default of websockets.serve, in seconds
 
 
-class Router(Declaring, Publishing):
+class Router(Composing):
     """Maps URL templates to handlers, and serves them.
 
     A router is a handler for ``websockets.serve`` itself. ``serve`` refuses an
@@ -45,13 +48,23 @@ class Router(Declaring, Publishing):
     closed with 4040, and no handler is called.
 
     Args:
+        prefix: A template to put before those of all its routes.
         topics: The topics that connections hear; by default, topics of its own.
         json: What ``send_json``, ``recv_json`` and ``publish_json`` use; has
             ``dumps`` and ``loads``.
         max_backlog: Bytes that may wait for a slow peer, beyond which the overflow
             of a topic decides; 1 MiB by default.
+        before_handshake: Hooks: see the method of this name.
+        middleware: Middleware: see the method of this name, the outermost first.
+        origins: What the ``Origin`` header of its routes may be, as websockets has
+            it: strings, regexes, None for a request without one. Checked before any
+            hook.
+        lifespan: A function ``f(router)`` or ``f()`` that makes an async context
+            manager. It is entered before the server listens and left after its last
+            handler returned, in one task; what it yields is ``router.state``.
 
     Attributes:
+        scope: What this router adds to its routes.
         handshake: The steps that every connection takes.
         topics: The topics: their hooks, counts and limits.
 
@@ -62,17 +75,32 @@ class Router(Declaring, Publishing):
     def __init__(
         self,
         *,
+        prefix: str = "",
         topics: Topics | None = None,
         json: Any = json_module,
         max_backlog: int | None = None,
+        before_handshake: Iterable[Callable[[Any, Any], Any]] = (),
+        middleware: Iterable[Callable[..., Awaitable[None]]] = (),
+        origins: Sequence[Any] | None = None,
+        lifespan: Callable[..., AbstractAsyncContextManager[Any]] | None = None,
     ) -> None:
-        Declaring.__init__(self)
         check_limit("max_backlog", max_backlog)
+        given = topics is not None
         if topics is None:
             topics = Topics(json=json)
             if max_backlog is not None:
                 topics.max_backlog = max_backlog
-        Publishing.__init__(self, topics, Serializer(json))
+        super().__init__(
+            topics,
+            Serializer(json),
+            prefix,
+            before_handshake,
+            middleware,
+            origins,
+            lifespan,
+        )
+        self._given_topics = given
+        topics.hear_of_errors(self._report_hook)
         self._extensions = Extensions(Protocol)
         self._servers = Servers()
         self._classes: dict[type[Protocol], type[Protocol]] = {}
@@ -93,6 +121,30 @@ class Router(Declaring, Publishing):
             ExtensionError: If a name is taken, or if the router served already.
         """
         self._extensions.add(extension)
+
+    def host(
+        self, template: str, router: Router | None = None, **options: Any
+    ) -> Router:
+        """Return a router whose routes match only on one host, or some.
+
+        The most specific host wins; a host that has no such route is a 404, it does
+        not pass on to the routes that have no host, which come last.
+
+        Args:
+            template: A name such as ``api.example.com``, ``*.example.com`` or
+                ``{tenant}.example.com``: ``*`` stands for any one label, and so does
+                a parameter, which becomes one of ``path.params``. The port and the
+                case of the ``Host`` header do not matter.
+            router: The router, if there is one; by default, a new one.
+            **options: See ``Router``.
+
+        Raises:
+            TemplateError: If the template cannot work, or if the same hosts have a
+                router already.
+            MountError: If this router is mounted itself, or if the other one cannot
+                be.
+        """
+        return self.add_host(template, router or Router(**options))
 
     # Serving
 
@@ -146,12 +198,28 @@ class Router(Declaring, Publishing):
         Raises:
             EndpointError: If the base is no ``Protocol``.
             ExtensionError: If the base has a name that an extension adds.
+            MountError: If this router is mounted in another one.
         """
+        if self._mount is not None:
+            raise MountError("a mounted router does not serve; its root does")
         if getattr(base, "router", None) is self:
             return base
         if base not in self._classes:
             self._classes[base] = bind_class(base, self._extensions, self._attributes)
         return self._classes[base]
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether connections were made for this router."""
+        return bool(self._classes)
+
+    def _report_task(self, server: Server, error: BaseException) -> None:
+        what = "task of the server failed"
+        report_later((self.scope,), error, None, None, server.logger, what)
+
+    def _report_hook(self, error: BaseException, ws: Any, what: str) -> None:
+        path = getattr(ws, "path", None)
+        report_later((self.root.scope,), error, ws, path, ws.logger, what)
 
     def start_task(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Start a task that ends with the server, after its last handler returned.
@@ -177,7 +245,7 @@ class Router(Declaring, Publishing):
         max_connections: int | None = MAX_CONNECTIONS,
         max_connections_per_address: int | None = None,
         **kwargs: Any,
-    ) -> Server:
+    ) -> RoutedServer:
         """Serve the routes; an unmatched path is refused with HTTP 404.
 
         Takes every argument of ``websockets.serve`` but the handler, with the
@@ -241,9 +309,11 @@ class Router(Declaring, Publishing):
             compression=compression,
             **kwargs,
         )
-        return self._servers.add(server, limits)
+        timeout = kwargs.get("close_timeout", _CLOSE_TIMEOUT)
+        lifetime = Lifetime(lambda: self.routers, server.logger, timeout)
+        return self._servers.add(server, limits, self._report_task, lifetime)
 
-    def unix_serve(self, path: str | None = None, **kwargs: Any) -> Server:
+    def unix_serve(self, path: str | None = None, **kwargs: Any) -> RoutedServer:
         """Serve the routes on a Unix socket.
 
         Args:
@@ -259,13 +329,17 @@ class Router(Declaring, Publishing):
         *,
         create_connection: Callable[..., Protocol] | None = None,
         close_timeout: float | None = _CLOSE_TIMEOUT,
+        shutdown_code: int = CloseCode.GOING_AWAY,
+        drain: float | None = None,
         **kwargs: Any,
     ) -> None:
         """Serve until SIGINT or SIGTERM, then close gracefully.
 
-        Connections are closed with 1001. What is not closed after
-        ``close_timeout``, even by a peer that reads nothing, is aborted. A
-        second signal aborts at once; a cancellation closes as a signal does.
+        Connections are closed with ``shutdown_code``. What is not closed after
+        ``close_timeout``, even by a peer that reads nothing, is aborted. With
+        ``drain``, they are closed one by one, so that they do not all come back in
+        the same second. A second signal aborts at once; a cancellation closes as a
+        signal does.
 
         It runs on the loop of its caller: ``uvloop.run(router.run(…))`` for uvloop.
 
@@ -274,12 +348,23 @@ class Router(Declaring, Publishing):
             port: See ``serve``.
             create_connection: See ``serve``.
             close_timeout: What closing may take, in seconds; None for no limit.
+            shutdown_code: The close code; 1012 says that the service restarts.
+            drain: Seconds in which connections are closed one by one, with
+                ``close_timeout`` for the last of them included; None to close all at
+                once.
             **kwargs: See ``serve``.
 
         Raises:
             OSError: If it cannot listen.
+            InvalidLimit: If ``drain`` is no positive number.
         """
-        runner = Runner(self._connection_factory(create_connection), close_timeout)
+        check_limit("drain", drain)
+        runner = Runner(
+            self._connection_factory(create_connection),
+            close_timeout,
+            shutdown_code,
+            drain,
+        )
         server = self.serve(
             host,
             port,

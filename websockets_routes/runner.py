@@ -14,7 +14,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from websockets.asyncio.server import Server, ServerConnection
+from websockets import CloseCode
+from websockets.asyncio.server import ServerConnection
+
+from .closing import close_in_time
+from .servers import RoutedServer
 
 __all__ = ["Runner"]
 
@@ -32,16 +36,23 @@ class Runner:
         create_connection: Makes the connections; ``self.create_connection`` has
             to be given to the server in its place.
         close_timeout: What a graceful end may take, in seconds, or None.
+        code: The close code of what is still open then.
+        drain: Seconds in which connections are closed one by one, ``close_timeout``
+            included; None to close all at once.
     """
 
     def __init__(
         self,
         create_connection: Callable[..., ServerConnection],
         close_timeout: float | None,
+        code: int = CloseCode.GOING_AWAY,
+        drain: float | None = None,
     ) -> None:
         self._create_connection = create_connection
         self._connections: weakref.WeakSet[ServerConnection] = weakref.WeakSet()
         self._close_timeout = close_timeout
+        self._code = code
+        self._spread = max(0.0, (drain or 0.0) - (close_timeout or 0.0))
         self._stopping = asyncio.Event()
         self._aborting = asyncio.Event()
 
@@ -56,7 +67,7 @@ class Runner:
             self._aborting.set()
         self._stopping.set()
 
-    async def run(self, server: Server, started: Callable[[], None]) -> None:
+    async def run(self, server: RoutedServer, started: Callable[[], None]) -> None:
         """Serve until SIGINT, SIGTERM, ``stop`` or a cancellation.
 
         Args:
@@ -74,13 +85,13 @@ class Runner:
             finally:
                 await self._close(server)
 
-    async def _close(self, server: Server) -> None:
+    async def _close(self, server: RoutedServer) -> None:
         in_peace, last_words = None, _LAST_WORDS
         if self._close_timeout is not None:
             in_peace = self._close_timeout * _IN_PEACE
             last_words = self._close_timeout - in_peace
-        server.close()
-        closed = asyncio.create_task(server.wait_closed())
+            in_peace += self._spread
+        closed = asyncio.create_task(self._close_in_peace(server))
         aborting = asyncio.create_task(self._aborting.wait())
         try:
             await asyncio.wait(
@@ -94,10 +105,36 @@ class Runner:
                     # There is none before a TLS handshake is over.
                     if hasattr(connection, "transport"):
                         connection.transport.abort()
+                server.close(code=self._code)
                 await asyncio.wait({closed}, timeout=last_words)
         finally:
             aborting.cancel()
             closed.cancel()
+
+    async def _close_in_peace(self, server: RoutedServer) -> None:
+        await server.stop_listening()
+        if self._spread:
+            await self._close_one_by_one(server)
+        server.close(code=self._code)
+        await server.wait_closed()
+
+    async def _close_one_by_one(self, server: RoutedServer) -> None:
+        connections = list(server.connections)
+        closing = set()
+        for connection in connections:
+            closing.add(asyncio.create_task(close_in_time(connection, self._code)))
+            try:
+                timeout = self._spread / len(connections)
+                await asyncio.wait_for(self._aborting.wait(), timeout)
+            except TimeoutError:
+                continue
+            break
+        for task in closing:
+            # Those that are left are aborted, or closed with the server.
+            if self._aborting.is_set():
+                task.cancel()
+        if closing:
+            await asyncio.wait(closing)
 
 
 @contextmanager

@@ -13,6 +13,8 @@ from .endpoint import Handler
 from .exceptions import RoutesError
 from .protocol import Protocol
 from .pubsub import Topics
+from .reporting import report
+from .scope import call_handler
 
 __all__ = ["serve_connection"]
 
@@ -37,20 +39,27 @@ async def serve_connection(
         return
     # Set by the handshake, on connections of websockets' own class too.
     path = cast(Protocol, ws).path
+    scopes = () if path.route is None else path.route.scopes
     try:
         if path.route is not None and path.route.subscribe:
             for topic, name in path.route.topics(path.params):
                 await topics.subscribe(ws, name, declared=topic)
-        await handler.handle(ws, path)
-    except ConnectionClosed:
-        # It may also be from a connection of which the handler is a client.
-        if ws.state is State.OPEN:
+        await call_handler(scopes, handler, ws, path)
+    except Exception as error:
+        # ConnectionClosed may also be from one of which the handler is a client.
+        if isinstance(error, ConnectionClosed) and ws.state is not State.OPEN:
+            return
+        heard, _ = await report(scopes, error, ws, path, ws.logger)
+        code: int = CloseCode.INTERNAL_ERROR
+        reason = ""
+        if isinstance(error, RoutesError) and error.close_code != code:
+            code, reason = error.close_code, close_reason(str(error))
+            if not heard:
+                where = path.route
+                ws.logger.info("closing a connection of route %s: %s", where, error)
+        elif not heard:
             raise
-    except RoutesError as error:
-        if error.close_code == CloseCode.INTERNAL_ERROR:
-            raise
-        ws.logger.info("closing a connection of route %s: %s", path.route, error)
-        await close_in_time(ws, error.close_code, close_reason(str(error)))
+        await close_in_time(ws, code, reason)
     finally:
         if isinstance(ws, Protocol) and ws.has_tasks:
             await ws.end_tasks()

@@ -49,6 +49,12 @@ class RouteTable:
                 self._tree.add(route.template, route)
 
     @property
+    def declared(self) -> tuple[Route, ...]:
+        """The routes in the order in which they were added."""
+        with self._lock:
+            return tuple(self._routes)
+
+    @property
     def routes(self) -> tuple[Route, ...]:
         """The routes in the order in which they are tried."""
         with self._lock:
@@ -74,10 +80,21 @@ class RouteTable:
         return next(matches, None) or RoutedPath(raw, target)
 
     def matches(
-        self, raw: str, target: Target, headers: Headers | None = None
+        self,
+        raw: str,
+        target: Target,
+        headers: Headers | None = None,
+        context: dict[Any, Any] | None = None,
     ) -> Iterator[RoutedPath]:
-        """Find all matches, the best first; conditions are asked on the way."""
-        context: dict[Any, Any] = {}
+        """Find all matches, the best first; conditions are asked on the way.
+
+        Args:
+            raw: The request target.
+            target: The same, parsed.
+            headers: For conditions that look at them.
+            context: The context of all these paths.
+        """
+        context = {} if context is None else context
         for route, params in self._tree.matches(target):
             path = RoutedPath(raw, target, route, params, context)
             if route.condition is None or _met(route.condition, path, headers):

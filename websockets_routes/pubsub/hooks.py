@@ -10,8 +10,8 @@ from typing import Any
 from websockets.asyncio.server import ServerConnection
 
 from ..arity import takes
-from ..endpoint import endpoint_name
 from ..exceptions import EndpointError
+from ..naming import endpoint_name
 
 __all__ = ["Hooks"]
 
@@ -27,6 +27,8 @@ class Hooks:
     def __init__(self, event: str, *arguments: str) -> None:
         self._event = event
         self._arguments = arguments
+        #: Told of what they raise, with the connection and what failed; None to log.
+        self.failed: Callable[[Exception, Any, str], None] | None = None
         self._functions: list[Callable[..., Any]] = []
         self._tasks: set[asyncio.Future[Any]] = set()
 
@@ -45,6 +47,10 @@ class Hooks:
             raise EndpointError(endpoint_name(function), problem)
         self._functions.append(function)
 
+    def adopt(self, other: Hooks) -> None:
+        """Take over the functions of others."""
+        self._functions += other._functions
+
     def call(self, ws: ServerConnection, *arguments: Any) -> None:
         """Call the functions; what one of them raises is logged."""
         for function in self._functions:
@@ -52,19 +58,23 @@ class Hooks:
                 result = function(ws, *arguments)
                 if inspect.isawaitable(result):
                     self._start(ws, result)
-            except Exception:
-                self._failed(ws)
+            except Exception as error:
+                self._failed(ws, error)
 
     def _start(self, ws: ServerConnection, awaitable: Awaitable[Any]) -> None:
         async def run() -> None:
             try:
                 await awaitable
-            except Exception:
-                self._failed(ws)
+            except Exception as error:
+                self._failed(ws, error)
 
         task = ws.loop.create_task(run())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _failed(self, ws: ServerConnection) -> None:
-        ws.logger.error("%s failed", self._event, exc_info=True)
+    def _failed(self, ws: ServerConnection, error: Exception) -> None:
+        what = f"{self._event} failed"
+        if self.failed is None:
+            ws.logger.error(what, exc_info=error)
+        else:
+            self.failed(error, ws, what)

@@ -150,6 +150,18 @@ class Declarations:
         self._tree.add(topic.template, topic)
         self._remember()
 
+    def adopt(self, other: Declarations) -> None:
+        """Add the topics of others, or none of them.
+
+        Raises:
+            InvalidTopic: If one with the same template is declared already.
+        """
+        for text in other._topics:
+            if text in self._topics:
+                raise InvalidTopic(text, "this topic is declared already")
+        for topic in other._topics.values():
+            self.add(topic)
+
     def __bool__(self) -> bool:
         return bool(self._topics)
 

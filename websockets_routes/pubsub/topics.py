@@ -57,6 +57,27 @@ class Topics(Subscribing):
         self._published = 0
         self._lost = 0
 
+    @property
+    def is_used(self) -> bool:
+        """Whether anything was published, or anyone ever subscribed."""
+        return self._published > 0 or self._delivery.loop is not None
+
+    def hear_of_errors(self, function: Callable[[Exception, Any, str], None]) -> None:
+        """Have a function told of errors of hooks, in place of the log."""
+        if self._subscribed.failed is None:
+            self._subscribed.failed = self._dropped.failed = function
+
+    def adopt(self, other: Topics) -> None:
+        """Take over the declared topics and hooks of topics that are not used.
+
+        Raises:
+            InvalidTopic: If a topic is declared here already; nothing is changed.
+        """
+        if other is not self:
+            self._declarations.adopt(other._declarations)
+            self._subscribed.adopt(other._subscribed)
+            self._dropped.adopt(other._dropped)
+
     def on_drop(self, function: F) -> F:
         """Decorate a function ``f(ws, topic, message)``: what a slow subscriber lost.
 

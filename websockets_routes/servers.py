@@ -1,0 +1,114 @@
+"""Servers: those of ``websockets.serve``, with a beginning and an end of our own.
+
+The server is that of ``websockets.serve``, with a subclass of its class set on it:
+``websockets`` has no argument for a Server class. ``tests/test_undocumented.py``
+watches that this works.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
+from typing import Any, TypeVar
+
+from websockets.asyncio.server import Server, ServerConnection
+
+from .exceptions import NotServing
+from .lifespan import Lifetime
+from .limits import ConnectionLimits
+from .tasks import Tasks
+
+__all__ = ["RoutedServer", "Servers"]
+
+T = TypeVar("T")
+
+
+class RoutedServer(Server):
+    """A ``websockets`` Server that ends its tasks after its last handler returned."""
+
+    tasks: Tasks
+    limits: ConnectionLimits
+    lifetime: Lifetime
+    _ending: asyncio.Task[None] | None = None
+
+    def close(self, *args: Any, **kwargs: Any) -> None:
+        if self._ending is None:
+            self._ending = self.get_loop().create_task(self._end(*args, **kwargs))
+
+    async def stop_listening(self) -> None:
+        """Take no more connections, and call the shutdown functions."""
+        self.server.close()
+        await self.lifetime.shutdown()
+
+    async def _end(self, *args: Any, **kwargs: Any) -> None:
+        await self.stop_listening()
+        super().close(*args, **kwargs)
+        await super().wait_closed()
+        await self.tasks.end()
+        await self.lifetime.end()
+
+    async def wait_closed(self) -> None:
+        await super().wait_closed()
+        assert self._ending is not None, "close() was called"
+        await asyncio.shield(self._ending)
+
+
+async def _create_server(
+    server: RoutedServer, create: Callable[[], Awaitable[asyncio.Server]]
+) -> asyncio.Server:
+    await server.lifetime.start()
+    try:
+        return await create()
+    except BaseException:
+        await server.lifetime.end()
+        raise
+
+
+class Servers:
+    """The servers of one router."""
+
+    def __init__(self) -> None:
+        self._servers: list[RoutedServer] = []
+
+    def add(
+        self,
+        server: Server,
+        limits: ConnectionLimits,
+        failed: Callable[[Server, BaseException], None],
+        lifetime: Lifetime,
+    ) -> RoutedServer:
+        """Turn a server of ``websockets.serve``, not yet started, into one of ours.
+
+        Args:
+            server: The server.
+            limits: How many connections it takes.
+            failed: Called with the error of a task that fails.
+            lifetime: What begins before it listens, and ends after its last handler.
+        """
+        server.__class__ = RoutedServer
+        assert isinstance(server, RoutedServer)
+        server.tasks = Tasks("the server", partial(failed, server))
+        server.limits = limits
+        server.lifetime = lifetime
+        server.create_server = partial(_create_server, server, server.create_server)
+        self._servers = [each for each in self._servers if each._ending is None]
+        self._servers.append(server)
+        return server
+
+    def connections(self) -> list[ServerConnection]:
+        """List the open connections."""
+        return [ws for server in self._servers for ws in server.connections]
+
+    def start_task(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Start a task that ends with a server.
+
+        Raises:
+            NotServing: If none of the servers runs; the coroutine is closed.
+        """
+        for server in self._servers:
+            # It has no ``server`` before it listens.
+            if hasattr(server, "server") and server.is_serving():
+                return server.tasks.start(coroutine)
+        coroutine.close()
+        raise NotServing("no server of this router runs")

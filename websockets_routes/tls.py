@@ -1,0 +1,125 @@
+"""TLS contexts that choose a certificate by the name that a client asks for (SNI)."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Mapping
+from os import PathLike
+from typing import Self
+
+from .exceptions import CertificateError
+from .host import HostTable, HostTemplate, host_name
+
+__all__ = ["Certificate", "ServerNames", "server_names"]
+
+_Path = str | PathLike[str]
+_Password = str | bytes | Callable[[], str | bytes]
+
+#: The files of a certificate and its key, and the password of the key if it has one;
+#: one file may hold both.
+Certificate = _Path | tuple[_Path, _Path | None] | tuple[_Path, _Path | None, _Password]
+
+
+class ServerNames(ssl.SSLContext):
+    """A context for servers with several names; made by ``server_names``.
+
+    Names can be added and removed while it is in use; connections that are open keep
+    what they have.
+    """
+
+    _names: HostTable[ssl.SSLContext]
+    _has_default: bool
+
+    def __new__(cls, default: Certificate | None = None) -> Self:
+        """Make a context.
+
+        Args:
+            default: The certificate for clients that ask for no name, or for one
+                that is not here; by default, they are refused.
+        """
+        self = super().__new__(cls, ssl.PROTOCOL_TLS_SERVER)
+        self._names = HostTable()
+        self._has_default = default is not None
+        if default is not None:
+            _load(self, "default", default)
+        # Bound to nothing that refers back: a context is not seen by the collector.
+        self.sni_callback = _choose
+        return self
+
+    def add_name(self, name: str, certificate: Certificate) -> None:
+        """Add a name, or replace its certificate.
+
+        Args:
+            name: A name such as ``api.example.com`` or ``*.example.com``; the most
+                specific one is chosen.
+            certificate: Files of certificate and key, and maybe a password.
+
+        Raises:
+            TemplateError: If it is no name.
+            CertificateError: If a file is missing, or the key does not fit.
+        """
+        template = HostTemplate(name)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        _load(context, name, certificate)
+        self._names.remove(template)
+        self._names.add(template, context)
+
+    def remove_name(self, name: str) -> bool:
+        """Remove a name; tell whether it was there."""
+        return self._names.remove(HostTemplate(name))
+
+    def _find(self, name: str | None) -> ssl.SSLContext | None:
+        found = self._names.match(host_name(name)) if name else None
+        if found is not None:
+            return found[0]
+        return self if self._has_default else None
+
+
+def server_names(
+    names: Mapping[str, Certificate], *, default: Certificate | None = None
+) -> ServerNames:
+    """Make a TLS context that chooses by the server name that a client asks for.
+
+    Args:
+        names: Certificates by name: ``{"*.example.com": ("cert.pem", "key.pem")}``;
+            a third item is the password of the key.
+        default: The certificate for clients that ask for no name, or for one that is
+            not among them; by default, they are refused.
+
+    Returns:
+        A context for ``serve(ssl=…)``, with ``add_name`` and ``remove_name``.
+
+    Raises:
+        TemplateError: If a name is none.
+        CertificateError: If a file is missing, or a key does not fit.
+    """
+    context = ServerNames(default)
+    for name, certificate in names.items():
+        context.add_name(name, certificate)
+    return context
+
+
+def _choose(
+    connection: ssl.SSLSocket | ssl.SSLObject,
+    name: str | None,
+    context: ssl.SSLContext,
+) -> int | None:
+    assert isinstance(context, ServerNames)
+    chosen = context._find(name)
+    if chosen is None:
+        return ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
+    if chosen is not context:
+        connection.context = chosen
+    return None
+
+
+def _load(context: ssl.SSLContext, name: str, certificate: Certificate) -> None:
+    files = certificate if isinstance(certificate, tuple) else (certificate,)
+    chain, key, password = (*files, None, None, None)[:3]
+    # Else OpenSSL would ask on the terminal, and a server would wait for it.
+    password = "" if password is None else password
+    try:
+        context.load_cert_chain(chain, key, password)
+    except (OSError, ssl.SSLError, ValueError) as error:
+        files_named = " and ".join(str(each) for each in (chain, key) if each)
+        raise CertificateError(name, f"cannot use {files_named}: {error}") from error
