@@ -16,23 +16,36 @@ PACKAGE = Path(websockets_routes.__file__).parent
 
 # From the top of the house down: a module imports from the lines below its own.
 ORDER = (
+    "pytest_plugin",
+    "testing",
+    "subscribers",
+    "offspring",
+    "tls",
     "__main__",
     "cli",
     "loading",
     "__init__",
     "router",
+    "connecting",
+    "composing",
     "publishing",
     "declaring",
     "runner",
+    "servers",
     "serving",
     "handshake",
+    "host",
+    "checks",
     "lifespan",
     "binding",
     "protocol",
+    "reporting",
     "sending",
     "table",
     "resource",
     "route",
+    "scope",
+    "negotiation",
     "pubsub.__init__",
     "pubsub.topics",
     "pubsub.subscribing",
@@ -52,6 +65,9 @@ ORDER = (
     "answering",
     "refusal",
     "endpoint",
+    "inputs",
+    "converting",
+    "naming",
     "dispatcher",
     "closing",
     "events",
@@ -134,9 +150,9 @@ def test_imports_go_down_the_house(path: Path) -> None:
     assert {(name, other) for other in for_types - below} <= ANNOTATIONS
 
 
-def test_only_the_command_and_the_package_import_the_router() -> None:
+def test_only_what_users_begin_with_imports_the_router() -> None:
     importers = {module_name(path) for path in MODULES if "router" in imports(path)[0]}
-    assert importers == {"__init__", "loading"}
+    assert importers == {"__init__", "loading", "testing"}
 
 
 def test_only_pattern_imports_routes() -> None:

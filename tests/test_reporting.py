@@ -100,10 +100,10 @@ async def test_later_an_error_is_heard_of_or_logged(
         heard.set_result((error, ws, path))
 
     error = KeyError("x")
-    report_later([scope(hear)], error, None, None, LOGGER, "work failed")
+    report_later([scope(hear)], error, None, None, LOGGER, "work failed", None)
     assert await heard == (error, None, None)
     assert not caplog.records
-    report_later([], error, None, None, LOGGER, "work failed")
+    report_later([], error, None, None, LOGGER, "work failed", None)
     (record,) = caplog.records
     assert record.getMessage() == "work failed"
     assert record.exc_info is not None
@@ -119,7 +119,7 @@ async def test_later_an_error_that_is_raised_again_is_logged(
         asked.set()
         raise error
 
-    report_later([scope(again)], KeyError("x"), None, None, LOGGER, "work failed")
+    report_later([scope(again)], KeyError("x"), None, None, LOGGER, "work failed", None)
     await asked.wait()
     (record,) = caplog.records
     assert record.getMessage() == "work failed"

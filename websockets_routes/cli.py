@@ -234,15 +234,12 @@ def _routes(options: argparse.Namespace) -> int:
 
 def _print_routes(routes: Sequence[Route], verbose: bool) -> None:
     rows = [("TEMPLATE", "NAME", "ENDPOINT")]
-    inputs: list[list[str]] = [[]]
-    for route in routes:
-        rows.append((str(route), route.name or "", route.endpoint.name))
-        inputs.append([f"    {each}" for each in route.endpoint.inputs])
-    for line, below in zip(_align(rows), inputs, strict=True):
+    rows += [(str(each), each.name or "", each.endpoint.name) for each in routes]
+    for line, route in zip(_align(rows), [None, *routes], strict=True):
         print(line)
-        if verbose:
-            for text in below:
-                print(text)
+        if verbose and route is not None:
+            for text in route.describe():
+                print(f"    {text}")
 
 
 def _print_match(path: RoutedPath) -> int:

@@ -6,10 +6,13 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, NamedTuple, TypeVar, overload
 
+from .arity import takes
 from .declaring import Declaring, check_prefix
 from .exceptions import EndpointError, MountError
+from .handshake import HostRoutes, NotFound
 from .host import HostTable, HostTemplate
 from .lifespan import Lifespan
+from .naming import endpoint_name
 from .publishing import Publishing
 from .pubsub import Topics
 from .route import Route
@@ -20,6 +23,9 @@ __all__ = ["Composing"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 C = TypeVar("C", bound="Composing")
+N = TypeVar("N", bound=NotFound)
+
+_NO_NOT_FOUND = "a path that matches nothing is in no mount: give not_found to the root"
 
 
 class _Mount(NamedTuple):
@@ -28,8 +34,10 @@ class _Mount(NamedTuple):
     into: Composing
     prefix: str
     name: str | None
-    # Of a host: its routes are not among those of the root.
-    table: RouteTable | None = None
+    # That of the other one; that of the host if it has one, whose routes are not
+    # among those of the root.
+    table: RouteTable
+    is_host: bool = False
 
     def move(self, route: Route) -> Route:
         """Make a route of the mounted router as it is in the other one."""
@@ -100,6 +108,8 @@ class Composing(Declaring, Publishing):
             raise MountError(f"a router is mounted, not {kind}")
         prefix = check_prefix(prefix)
         router._check_mountable(self)
+        if router.handshake.not_found is not None:
+            raise MountError(_NO_NOT_FOUND)
         for other in self._mounted:
             taken = other._mount
             if taken is not None and taken.prefix + other.prefix == (
@@ -108,16 +118,21 @@ class Composing(Declaring, Publishing):
                 raise MountError(
                     f"another router is mounted under {prefix + router.prefix!r}"
                 )
-        mount = _Mount(self, prefix, name)
+        mount = _Mount(self, prefix, name, self._table)
         moved = [mount.move(route) for route in router._table.declared]
-        self.root.topics.adopt(router.topics)
+        # What may be refused comes first: then nothing has changed.
+        self.root.topics.check_adoption(router.topics)
         self._add_routes(moved)
-        router._mount = mount
+        self._take(router, mount)
         self._mounted.append(router)
-        router._use_topics(self.root.topics)
         return router
 
-    def add_host(self, template: str, router: C) -> C:
+    def _take(self, router: Composing, mount: _Mount) -> None:
+        self.root.topics.adopt(router.topics)
+        router._mount = mount
+        router._use_topics(self.root.topics)
+
+    def add_host(self, template: str, router: C, *, name: str | None = None) -> C:
         """Give the routes of a router to a host.
 
         They match only where the ``Host`` header does: without its port, whatever its
@@ -128,7 +143,9 @@ class Composing(Declaring, Publishing):
             template: A name such as ``api.example.com``, ``*.example.com`` or
                 ``{tenant}.example.com``: ``*`` stands for any one label, and so does
                 a parameter, which becomes one of ``path.params``.
-            router: The router; what holds for mounting holds for it.
+            router: The router; what holds for mounting holds for it. Its
+                ``not_found`` answers what does not match on this host.
+            name: What to put before the names of its routes, as in ``mount``.
 
         Returns:
             The router.
@@ -147,13 +164,12 @@ class Composing(Declaring, Publishing):
         parsed = HostTemplate(template)
         router._check_mountable(self)
         table = RouteTable()
-        mount = _Mount(self, "", None, table)
+        mount = _Mount(self, "", name, table, True)
         table.add(*map(mount.move, router._table.declared))
+        self.topics.check_adoption(router.topics)
+        self.handshake.hosts.add(parsed, HostRoutes(table, router.handshake))
         self._hosts.add(parsed, router)
-        self.handshake.hosts.add(parsed, table)
-        self.topics.adopt(router.topics)
-        router._mount = mount
-        router._use_topics(self.topics)
+        self._take(router, mount)
         return router
 
     def remove_host(self, template: str) -> bool:
@@ -169,8 +185,58 @@ class Composing(Declaring, Publishing):
     def hosts(self) -> tuple[tuple[str, tuple[Route, ...]], ...]:
         """The hosts that have routes, and these, the most specific host first."""
         return tuple(
-            (template.text, table.routes) for template, table in self.handshake.hosts
+            (template.text, found.table.routes)
+            for template, found in self.handshake.hosts
         )
+
+    def url_for(self, name: str, /, **params: object) -> str:
+        """Build the path of a named route, percent-encoded.
+
+        A mounted router builds the whole path, by the name that the route has in it. A
+        root knows the routes of its hosts as well; where the same name is on several,
+        that of the most specific host counts.
+
+        Args:
+            name: The name of the route.
+            **params: A value for each parameter that is not optional, those of the
+                prefixes included.
+
+        Raises:
+            UnknownName: If no route has the name; suggests the nearest.
+            BuildError: If a parameter is missing or unknown, or if a value
+                would not come back as it is.
+        """
+        if not self._table.has(name):
+            for _, found in self.handshake.hosts:
+                if found.table.has(name):
+                    return found.table.url_for(name, params)
+            return self._table.url_for(name, params)
+        table = self._table
+        outer: Composing = self
+        while (mount := outer._mount) is not None:
+            if mount.name is not None:
+                name = f"{mount.name}:{name}"
+            table, outer = mount.table, mount.into
+        return table.url_for(name, params)
+
+    def not_found(self, function: N) -> N:
+        """Decorate a function ``f(ws, path)`` that answers unmatched paths.
+
+        It may be a coroutine. In the handshake it returns a response, or None
+        for the plain 404. On a connection that is already open it may send
+        something; the connection is then closed with 4040.
+
+        Raises:
+            EndpointError: If it is no such function.
+            MountError: If the router is mounted; that of a host may have one.
+        """
+        if self._mount is not None and not self._mount.is_host:
+            raise MountError(_NO_NOT_FOUND)
+        if not callable(function) or not takes(function, 2):
+            name = endpoint_name(function)
+            raise EndpointError(name, "not_found decorates a function f(ws, path)")
+        self.handshake.not_found = function
+        return function
 
     def _check_mountable(self, into: Composing) -> None:
         if self._mount is not None:
@@ -181,6 +247,7 @@ class Composing(Declaring, Publishing):
             raise MountError("the router has hosts: only a root has them")
         if self.is_bound:
             raise MountError("the router serves already; mount before serving")
+        self._check_own()
         if self.topics is not into.root.topics and (
             self._given_topics or self.topics.is_used
         ):
@@ -194,6 +261,13 @@ class Composing(Declaring, Publishing):
         """Whether connections were made for this router."""
         return False
 
+    def _check_own(self) -> None:
+        """Check that the router was given nothing that only a root has.
+
+        Raises:
+            MountError: If it was.
+        """
+
     def _use_topics(self, topics: Topics) -> None:
         self.topics = topics
         for router in self.routers[1:]:
@@ -204,7 +278,7 @@ class Composing(Declaring, Publishing):
         mount = self._mount
         if mount is not None:
             moved = [mount.move(each) for each in routes]
-            if mount.table is not None:
+            if mount.is_host:
                 mount.table.add(*moved)
             else:
                 mount.into._add_routes(moved)
@@ -232,9 +306,10 @@ class Composing(Declaring, Publishing):
     def on_shutdown(self, function: F) -> F:
         """Decorate a function ``f()`` that runs once the server listens no more.
 
-        It may be a coroutine function. Connections are still open; those that it has
-        to say farewell to have ``close_timeout`` for it in all. If it fails, that is
-        logged, and the others run. Those of mounted routers come before.
+        It may be a coroutine function. Connections are still open. All of these
+        functions together have half of ``close_timeout``. If one fails, or takes
+        longer, that is logged, and the others run; those that are left when the time
+        is over have a moment each. Those of mounted routers come before.
 
         Raises:
             EndpointError: If it takes an argument.

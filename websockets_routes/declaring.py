@@ -8,9 +8,8 @@ from typing import Any, TypeVar
 from websockets import Headers
 
 from .endpoint import Endpoint
-from .exceptions import EndpointError, TemplateError
-from .handshake import Handshake, NotFound
-from .naming import endpoint_name
+from .exceptions import TemplateError
+from .handshake import Handshake
 from .negotiation import UNSET, Negotiation
 from .path import RoutedPath
 from .resource import Resource, declarations
@@ -22,7 +21,6 @@ from .template import Template
 __all__ = ["Declaring", "check_prefix"]
 
 E = TypeVar("E", bound=Callable[..., Any])
-N = TypeVar("N", bound=NotFound)
 
 
 class Declaring:
@@ -194,22 +192,6 @@ class Declaring:
     def _add_routes(self, routes: Sequence[Route]) -> None:
         self._table.add(*routes)
 
-    def not_found(self, function: N) -> N:
-        """Decorate a function ``f(ws, path)`` that answers unmatched paths.
-
-        It may be a coroutine. In the handshake it returns a response, or None
-        for the plain 404. On a connection that is already open it may send
-        something; the connection is then closed with 4040.
-
-        Raises:
-            EndpointError: If it is no function.
-        """
-        if not callable(function):
-            name = endpoint_name(function)
-            raise EndpointError(name, "not_found decorates a function f(ws, path)")
-        self.handshake.not_found = function
-        return function
-
     # Asking
 
     @property
@@ -231,20 +213,6 @@ class Declaring:
             BadRequest: If the target is malformed.
         """
         return self._table.match(raw_path, headers)
-
-    def url_for(self, name: str, /, **params: object) -> str:
-        """Build the path of a named route, percent-encoded.
-
-        Args:
-            name: The name of the route.
-            **params: A value for each parameter that is not optional.
-
-        Raises:
-            UnknownName: If no route has the name; suggests the nearest.
-            BuildError: If a parameter is missing or unknown, or if a value
-                would not come back as it is.
-        """
-        return self._table.url_for(name, params)
 
 
 def check_prefix(prefix: str) -> str:

@@ -11,30 +11,35 @@ from websockets.asyncio.server import ServerConnection
 
 from .arity import implicit_arguments, is_plain, keywords, takes, yields
 from .dispatcher import Dispatcher
-from .events import Events, callback_events, check_event_class, instance_events
+from .events import EVENTS, Events, callback_events, check_event_class, instance_events
 from .exceptions import EndpointError
 from .inputs import inputs_of
 from .naming import endpoint_name
 from .path import RoutedPath
 
-__all__ = ["Endpoint", "Handler", "Values"]
-
+__all__ = ["NO_VALUES", "Endpoint", "Handler", "Handles", "Values"]
 
 #: What middleware hands on to a handler, by name.
 Values = Mapping[str, Any]
-_NO_VALUES: Values = {}
+NO_VALUES: Values = {}
+# Where a class may declare inputs, beside the class itself.
+_METHODS = ("process_request", "handle", *EVENTS)
 
 
-class Handler(Protocol):
-    """What serves one connection."""
+class Handles(Protocol):
+    """What serves one connection, once it is open."""
+
+    def handle(
+        self, ws: ServerConnection, path: RoutedPath, values: Values = NO_VALUES
+    ) -> Awaitable[None]:
+        """Serve the connection; hand over values that are asked for by name."""
+
+
+class Handler(Handles, Protocol):
+    """What serves one connection, its handshake included."""
 
     def process_request(self, path: RoutedPath, headers: Headers) -> Any:
         """Return None to go on, a response to refuse, or an awaitable of either."""
-
-    def handle(
-        self, ws: ServerConnection, path: RoutedPath, values: Values = _NO_VALUES
-    ) -> Awaitable[None]:
-        """Serve the open connection; hand over values that are asked for by name."""
 
 
 class Endpoint:
@@ -61,7 +66,7 @@ class Endpoint:
     def __init__(self, target: Any, *, callback: bool = False) -> None:
         self.target = target
         self.name = endpoint_name(target)
-        self.inputs = inputs_of(target)
+        self.inputs = inputs_of(target, _METHODS)
         if not callable(target):
             raise EndpointError(self.name, "it must be a function or a class")
         if callback:
@@ -162,7 +167,7 @@ class _Function(_Shared):
         self.names = names
 
     def handle(
-        self, ws: ServerConnection, path: RoutedPath, values: Values = _NO_VALUES
+        self, ws: ServerConnection, path: RoutedPath, values: Values = NO_VALUES
     ) -> Awaitable[None]:
         return _handle(self.function, self.takes_path, self.names, ws, path, values)
 
@@ -172,7 +177,7 @@ class _Callback(_Shared):
         self.events = events
 
     def handle(
-        self, ws: ServerConnection, path: RoutedPath, values: Values = _NO_VALUES
+        self, ws: ServerConnection, path: RoutedPath, values: Values = NO_VALUES
     ) -> Awaitable[None]:
         return Dispatcher(ws, self.events).run()
 
@@ -194,7 +199,7 @@ class _EventInstance(_Made):
     __slots__ = ()
 
     def handle(
-        self, ws: ServerConnection, path: RoutedPath, values: Values = _NO_VALUES
+        self, ws: ServerConnection, path: RoutedPath, values: Values = NO_VALUES
     ) -> Awaitable[None]:
         return Dispatcher(ws, instance_events(self.instance)).run()
 
@@ -210,7 +215,7 @@ class _Instance(_Made):
         self.names = names
 
     def handle(
-        self, ws: ServerConnection, path: RoutedPath, values: Values = _NO_VALUES
+        self, ws: ServerConnection, path: RoutedPath, values: Values = NO_VALUES
     ) -> Awaitable[None]:
         handle: Callable[..., Awaitable[None]] = self.instance.handle
         return _handle(handle, self.takes_path, self.names, ws, path, values)

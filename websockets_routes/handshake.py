@@ -10,29 +10,21 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from itertools import chain
 from typing import Any, NamedTuple, cast
 
-from websockets import (
-    CloseCode,
-    InvalidHandshake,
-    InvalidOrigin,
-    Request,
-    Response,
-    ServerProtocol,
-    State,
-)
+from websockets import CloseCode, Request, Response, State
 from websockets.asyncio.server import ServerConnection
 
 from .answering import failed_early
+from .checks import check_host, check_origin, has_room
 from .closing import close_in_time, close_reason
 from .endpoint import Handler
-from .exceptions import BadRequest, InvalidResponse, NextRoute
+from .exceptions import BadRequest, InvalidResponse, NextRoute, RoutesError
 from .host import HostTable, host_name
 from .inputs import read_inputs
-from .limits import ConnectionLimits
 from .path import RoutedPath
 from .protocol import Protocol
 from .refusal import text_response, to_response
@@ -41,7 +33,7 @@ from .scope import Scope
 from .table import RouteTable
 from .target import parse_target
 
-__all__ = ["NOT_FOUND", "Handshake", "Hook", "NotFound"]
+__all__ = ["NOT_FOUND", "Handshake", "Hook", "HostRoutes", "NotFound"]
 
 #: The close code for a path that matches nothing, as in release 0.2; from the
 #: range for private use (RFC 6455 section 7.4.2).
@@ -51,6 +43,17 @@ NOT_FOUND = 4040
 Hook = Callable[[ServerConnection, Request], Awaitable[Any] | Any]
 #: What answers an unmatched path: ``f(ws, path)``, plain or a coroutine.
 NotFound = Callable[[Any, RoutedPath], Awaitable[Any] | Any]
+
+
+# The close code for who is refused by a hook (RFC 6455 section 7.4.1).
+_REFUSED = CloseCode.POLICY_VIOLATION
+
+
+class HostRoutes(NamedTuple):
+    """The routes of a host, and the handshake of its router."""
+
+    table: RouteTable
+    handshake: Handshake
 
 
 class _Accepted(NamedTuple):
@@ -70,13 +73,17 @@ class Handshake:
     Attributes:
         hosts: The routes of hosts that have their own.
         not_found: What answers an unmatched path instead of the plain 404.
+        open_timeout: Seconds that the steps may take where the connection is open
+            already. In the handshake, ``open_timeout`` of the server counts, which
+            ``websockets`` tells nobody else.
     """
 
     def __init__(self, table: RouteTable, scope: Scope) -> None:
         self.table = table
         self.scope = scope
-        self.hosts: HostTable[RouteTable] = HostTable()
+        self.hosts: HostTable[HostRoutes] = HostTable()
         self.not_found: NotFound | None = None
+        self.open_timeout: float | None = 10
 
     async def process_request(
         self, connection: ServerConnection, request: Request, hook: Hook | None = None
@@ -92,42 +99,38 @@ class Handshake:
         path: RoutedPath | None = None
         if connection.protocol.eof_sent:
             failed_early(connection)
-        if not _has_room(connection):
+        if not has_room(connection):
             return text_response(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections")
         try:
-            _check_host(request)
+            check_host(request)
             table, host_params = self._find_table(request)
             path = table.match(request.path, request.headers)
             if host_params and path.route is not None:
                 path.params = host_params | path.params
             _with_path(connection).path = path
-            response = None
+            response, passed_on = None, False
             if hook is not None or _is_special(connection, request, path):
-                response = await self._run_hooks(connection, request, path, hook)
-                if response is not None:
+                response, passed_on = await self._run_hooks(
+                    connection, request, path, hook
+                )
+            route = path.route
+            if response is not None:
+                path.outcome = NOT_FOUND if route is None else _REFUSED
+            elif route is None:
+                response = await self._answer_unmatched(connection, request, path)
+            elif passed_on or route.is_guarded:
+                response = await self._admit(connection, request, path, passed_on)
+            else:
+                handler = route.endpoint.open()
+                try:
+                    result = handler.process_request(path, request.headers)
+                    # Not worth a coroutine where there is no hook.
+                    response = None if result is None else await _response(result)
                     path.outcome = (
-                        CloseCode.POLICY_VIOLATION if path.route else NOT_FOUND
+                        _Accepted(self, handler) if response is None else _REFUSED
                     )
-            if response is None and path.route is not None:
-                if path.route.is_guarded:
-                    response = await self._admit(connection, request, path)
-                else:
-                    handler = path.route.endpoint.open()
-                    try:
-                        result = handler.process_request(path, request.headers)
-                        # Not worth a coroutine where there is no hook.
-                        response = None if result is None else await _response(result)
-                        path.outcome = (
-                            _Accepted(self, handler)
-                            if response is None
-                            else CloseCode.POLICY_VIOLATION
-                        )
-                    except NextRoute:
-                        response = await self._admit(connection, request, path, True)
-        except BadRequest as error:
-            path = _with_path(connection).path = path or RoutedPath(request.path)
-            path.outcome = error.close_code
-            response = text_response(error.status, str(error))
+                except NextRoute:
+                    response = await self._admit(connection, request, path, True)
         except asyncio.CancelledError:
             if connection.state is State.CONNECTING:
                 connection.logger.warning(
@@ -137,41 +140,55 @@ class Handshake:
                 )
             raise
         except Exception as error:
-            response = await self._failed(connection, request, error)
+            response = await self._failed(connection, request, path, error)
         if response is not None and request.method == "HEAD":
             response.body = b""
         return response
 
-    def _find_table(self, request: Request) -> tuple[RouteTable, dict[str, str]]:
+    def _find_host(self, request: Request) -> tuple[HostRoutes, dict[str, str]] | None:
         """Find the routes of the host that is asked for, and the params of its name."""
-        if self.hosts:
-            host = host_name(request.headers.get("Host", ""))
-            found = self.hosts.match(host)
-            if found is not None:
-                return found
-        return self.table, {}
+        if not self.hosts:
+            return None
+        return self.hosts.match(host_name(request.headers.get("Host", "")))
+
+    def _find_table(self, request: Request) -> tuple[RouteTable, dict[str, str]]:
+        found = self._find_host(request)
+        return (self.table, {}) if found is None else (found[0].table, found[1])
 
     async def _failed(
-        self, connection: ServerConnection, request: Request, error: Exception
+        self,
+        connection: ServerConnection,
+        request: Request,
+        path: RoutedPath | None,
+        error: Exception,
     ) -> Response:
-        """Answer a handshake in which a hook failed."""
-        path = getattr(connection, "path", None) or RoutedPath(request.path)
-        _with_path(connection).path = path
-        path.outcome = CloseCode.INTERNAL_ERROR
+        """Answer a handshake in which something was raised."""
+        matched = path is not None
+        path = getattr(connection, "path", None) if matched else None
+        if path is None:
+            path = _with_path(connection).path = RoutedPath(request.path)
+        status, code, text = _means(error)
+        path.outcome = code
         response = None
         scopes = (self.scope,) if path.route is None else path.route.scopes
-        heard, result = await report(scopes, error, connection, path, connection.logger)
-        if heard:
-            try:
-                response = to_response(result)
-            except InvalidResponse as wrong:
-                error, heard = wrong, False
+        # Whoever sends a malformed target has no bearing on error handlers.
+        heard = isinstance(error, BadRequest) and not matched
+        if not heard:
+            logger = connection.logger
+            heard, result = await report(scopes, error, connection, path, logger)
+            if heard:
+                try:
+                    response = to_response(result)
+                except InvalidResponse as wrong:
+                    error, heard = wrong, False
+                    status, _, text = _means(wrong)
         if not heard:
             whose = _whose(connection, path)
-            connection.logger.error("handshake of %s failed", whose, exc_info=error)
-        return response or text_response(
-            HTTPStatus.INTERNAL_SERVER_ERROR, "the handshake failed"
-        )
+            if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+                connection.logger.error("handshake of %s failed", whose, exc_info=error)
+            else:
+                connection.logger.info("handshake of %s refused: %s", whose, error)
+        return response or text_response(status, text)
 
     async def _admit(
         self,
@@ -190,8 +207,7 @@ class Handshake:
         """
         target = parse_target(request.path)
         table, host_params = self._find_table(request)
-        others = table.matches(request.path, target, request.headers, path.context)
-        others = (each for each in others if each.route is not path.route)
+        others = table.matches(request.path, target, request.headers, path)
         for match in others if passed_on else chain((path,), others):
             route = match.route
             assert route is not None
@@ -203,22 +219,22 @@ class Handshake:
                 response = await _ask(connection, request, match, handler)
             except NextRoute:
                 continue
-            match.outcome = (
-                _Accepted(self, handler)
-                if response is None
-                else CloseCode.POLICY_VIOLATION
-            )
+            match.outcome = _Accepted(self, handler) if response is None else _REFUSED
             return response
         unmatched = RoutedPath(request.path, target, context=path.context)
-        unmatched.outcome = NOT_FOUND
         _with_path(connection).path = unmatched
-        return await self._answer_unmatched(connection, unmatched)
+        return await self._answer_unmatched(connection, request, unmatched)
 
     async def _answer_unmatched(
-        self, connection: ServerConnection, path: RoutedPath
+        self, connection: ServerConnection, request: Request, path: RoutedPath
     ) -> Response:
-        if self.not_found is not None:
-            refusal = await _response(self.not_found(connection, path))
+        path.outcome = NOT_FOUND
+        not_found = self.not_found
+        found = self._find_host(request)
+        if found is not None:
+            not_found = found[0].handshake.not_found or not_found
+        if not_found is not None:
+            refusal = await _response(not_found(connection, path))
             if refusal is not None:
                 return refusal
         return text_response(HTTPStatus.NOT_FOUND, "no such path")
@@ -229,26 +245,38 @@ class Handshake:
         request: Request,
         path: RoutedPath,
         hook: Hook | None,
-    ) -> Response | None:
-        """Take the steps that few handshakes need: all but that of the route."""
+    ) -> tuple[Response | None, bool]:
+        """Take the steps that few handshakes need: all but those of the route.
+
+        Returns:
+            The refusal, if any, and whether to pass on to the next best route.
+        """
         refusal: Response | None
+        passed_on = False
         if hook is not None:
-            refusal = await _response(hook(connection, request))
-            if refusal is not None:
-                return refusal
+            try:
+                refusal = await _response(hook(connection, request))
+                if refusal is not None:
+                    return refusal, False
+            except NextRoute:
+                passed_on = True
         if isinstance(connection, Protocol) and connection.has_hook:
-            refusal = await _response(connection.process_request(path, request.headers))
-            if refusal is not None:
-                return refusal
+            try:
+                result = connection.process_request(path, request.headers)
+                refusal = await _response(result)
+                if refusal is not None:
+                    return refusal, False
+            except NextRoute:
+                passed_on = True
         if path.route is None:
-            return await self._answer_unmatched(connection, path)
+            return None, False
         if request.method != "GET":
             refusal = text_response(
                 HTTPStatus.METHOD_NOT_ALLOWED, "a WebSocket handshake is a GET"
             )
             refusal.headers["Allow"] = "GET"
-            return refusal
-        return _check_origin(connection, request)
+            return refusal, False
+        return check_origin(connection, request), passed_on
 
     def accepted(self, connection: ServerConnection, raw: str | None) -> Handler | None:
         """Return what serves a connection, if this handshake has let it in.
@@ -281,7 +309,19 @@ class Handshake:
         assert request is not None, "the connection is open"
         if raw is not None:
             request = Request(str(raw), request.headers)
-        response = await self.process_request(connection, request)
+        try:
+            async with asyncio.timeout(self.open_timeout):
+                response = await self.process_request(connection, request)
+        except TimeoutError:
+            path = _with_path(connection).path
+            whose = _whose(connection, path)
+            connection.logger.warning(
+                "handshake of %s ended: a hook took longer than %g seconds",
+                whose,
+                self.open_timeout,
+            )
+            path.outcome = CloseCode.INTERNAL_ERROR
+            response = text_response(HTTPStatus.INTERNAL_SERVER_ERROR, "timed out")
         if response is not None:
             code = _with_path(connection).path.outcome
             await close_in_time(connection, code, close_reason(response.reason_phrase))
@@ -301,16 +341,6 @@ def _is_special(
     )
 
 
-def _has_room(connection: ServerConnection) -> bool:
-    limits: ConnectionLimits | None = getattr(connection.server, "limits", None)
-    return (
-        limits is None
-        # One that is open already was let in before.
-        or connection.state is not State.CONNECTING
-        or limits.admit(connection)
-    )
-
-
 async def _ask(
     connection: ServerConnection, request: Request, path: RoutedPath, handler: Handler
 ) -> Response | None:
@@ -319,7 +349,7 @@ async def _ask(
     scopes = path.route.scopes
     for scope in scopes:
         if scope.origins is not None:
-            refusal = _check_origin(connection, request, scope.origins)
+            refusal = check_origin(connection, request, scope.origins)
             if refusal is not None:
                 return refusal
     for scope in scopes:
@@ -338,42 +368,19 @@ async def _ask(
     return refusal
 
 
+def _means(error: Exception) -> tuple[HTTPStatus, int, str]:
+    """Tell what an error means to a client: status, close code and text."""
+    status = HTTPStatus.INTERNAL_SERVER_ERROR
+    if isinstance(error, RoutesError) and error.status != status:
+        return error.status, error.close_code, str(error)
+    return status, CloseCode.INTERNAL_ERROR, "the handshake failed"
+
+
 def _whose(connection: ServerConnection, path: RoutedPath | None) -> str:
     path = getattr(connection, "path", path)
     if path is None:
         return "a request"
     return f"path {path!r}" if path.route is None else f"route {path.route}"
-
-
-def _check_host(request: Request) -> None:
-    # RFC 9112 section 3.2; websockets does not look at the Host header.
-    hosts = len(request.headers.get_all("Host"))
-    if hosts > 1 or (hosts == 0 and request.protocol != "HTTP/1.0"):
-        raise BadRequest("the request must have one Host header")
-
-
-def _check_origin(
-    connection: ServerConnection,
-    request: Request,
-    origins: Sequence[Any] | None = None,
-) -> Response | None:
-    """Check the origin as ``websockets`` will, but before the hooks of routes run.
-
-    Args:
-        connection: The connection.
-        request: Its request.
-        origins: What it may be; by default, what the server was given.
-    """
-    protocol = connection.protocol
-    if origins is not None:
-        protocol = ServerProtocol(origins=origins)
-    try:
-        protocol.process_origin(request.headers)
-    except InvalidOrigin as error:
-        return text_response(HTTPStatus.FORBIDDEN, str(error))
-    except InvalidHandshake as error:
-        return text_response(HTTPStatus.BAD_REQUEST, str(error))
-    return None
 
 
 async def _response(result: object) -> Response | None:

@@ -12,7 +12,7 @@ __all__ = ["HostTable", "HostTemplate", "host_name"]
 
 T = TypeVar("T")
 
-_LITERAL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?", re.IGNORECASE)
+_LITERAL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?", re.IGNORECASE | re.ASCII)
 _ADDRESS = re.compile(r"\[[0-9A-Fa-f:.]+\]")
 _PARAMETER = re.compile(r"\{([^{}]*)\}")
 

@@ -50,6 +50,15 @@ class Input:
     def __str__(self) -> str:
         return _label(self.source, self.name)
 
+    def describe(self) -> str:
+        """Describe it as a table of inputs would."""
+        text = f"{self}: {self.type_name}"
+        if self.required:
+            text += ", required"
+        elif self.has_default:
+            text += f", {self.default!r} by default"
+        return f"{text}; {self.description}" if self.description else text
+
 
 def header(
     name: str,
@@ -93,13 +102,20 @@ def param(
     return _declaring("query", name, type, default, required, description)
 
 
-def inputs_of(target: object) -> tuple[Input, ...]:
+def inputs_of(target: object, methods: Iterable[str] = ()) -> tuple[Input, ...]:
     """List what a handler asks for: inherited first, in the order of the source.
 
+    Args:
+        target: The handler.
+        methods: Methods that may declare inputs too, if it is a class.
+
     Raises:
-        EndpointError: If it inherits a header and a query parameter of one name.
+        EndpointError: If it has a header and a query parameter of one name.
     """
-    return _merged(target, map(_own, _layers(target)))
+    layers = list(_layers(target))
+    if inspect.isclass(target):
+        layers[:0] = [getattr(target, name, None) for name in methods]
+    return _merged(target, map(_own, layers))
 
 
 def read_inputs(

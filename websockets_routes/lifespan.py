@@ -16,6 +16,9 @@ from .naming import endpoint_name
 
 __all__ = ["Lifespan", "Lifetime"]
 
+# What each shutdown function gets, in seconds, when the time of all is over.
+_LEAST_TIME = 0.1
+
 _Function = Callable[[], Awaitable[Any] | Any]
 
 
@@ -75,8 +78,13 @@ class Lifetime:
 
     Args:
         routers: Gives the routers, the outer before the inner.
-        logger: Where failures at the end go.
+        logger: Where failures go, once it has started.
         timeout: What ``shutdown`` may take, in seconds; None for any time.
+        broken: Called when a context manager ends before the server does, as a task
+            group does if one of its tasks fails.
+
+    Attributes:
+        failure: What a context manager raised after the start.
     """
 
     def __init__(
@@ -84,12 +92,15 @@ class Lifetime:
         routers: Callable[[], Sequence[_Router]],
         logger: LoggerLike,
         timeout: float | None,
+        broken: Callable[[], None],
     ) -> None:
         self._find_routers = routers
         self._logger = logger
         self._timeout = timeout
+        self._broken = broken
         self._task: asyncio.Task[None] | None = None
         self._started_routers: list[_Router] = []
+        self.failure: BaseException | None = None
 
     async def start(self) -> None:
         """Start what there is to start.
@@ -102,7 +113,7 @@ class Lifetime:
             return
         loop = asyncio.get_running_loop()
         self._started: asyncio.Future[None] = loop.create_future()
-        self._shut_down: asyncio.Future[None] = loop.create_future()
+        self._shut_down = asyncio.Event()
         self._closing = asyncio.Event()
         self._ending = asyncio.Event()
         self._task = loop.create_task(self._run())
@@ -120,7 +131,7 @@ class Lifetime:
         """Call the shutdown functions, the inner before the outer; once only."""
         if self._task is not None:
             self._closing.set()
-            await asyncio.shield(self._shut_down)
+            await self._shut_down.wait()
 
     async def end(self) -> None:
         """Leave the context managers; wait until that is done."""
@@ -130,29 +141,51 @@ class Lifetime:
             await asyncio.wait([self._task])
 
     async def _run(self) -> None:
+        failure: BaseException | None = None
         try:
             async with AsyncExitStack() as stack:
                 try:
                     for router in self._routers:
                         await self._start(router, stack)
-                except BaseException:
+                except BaseException as error:
+                    failure = error
                     await self._call_shutdowns()
                     raise
                 self._started.set_result(None)
-                await self._closing.wait()
-                await self._call_shutdowns()
-                self._shut_down.set_result(None)
-                await self._ending.wait()
+                await self._serve()
         except BaseException as error:
-            if not self._started.done():
-                self._started.set_exception(error)
-                # Whoever waited may have been cancelled.
-                self._started.exception()
-            else:
-                self._logger.error("lifespan failed at its end", exc_info=error)
+            failure = failure or error
         finally:
-            if not self._shut_down.done():
-                self._shut_down.set_result(None)
+            self._shut_down.set()
+        if failure is not None:
+            self._fail(failure)
+
+    async def _serve(self) -> None:
+        interrupted: asyncio.CancelledError | None = None
+        try:
+            await self._closing.wait()
+        except asyncio.CancelledError as error:
+            interrupted = error
+            self._broken()
+        await self._call_shutdowns()
+        self._shut_down.set()
+        await self._ending.wait()
+        if interrupted is not None:
+            # The context manager that asked for it is left by this.
+            raise interrupted
+
+    def _fail(self, failure: BaseException) -> None:
+        if not self._started.done():
+            if isinstance(failure, asyncio.CancelledError):
+                # Not to be taken for a cancellation of whoever starts the server.
+                failure = RuntimeError("the start of the lifespan was cancelled")
+            # Outer context managers may suppress it; nothing serves all the same.
+            self._started.set_exception(failure)
+            # Whoever waited may have been cancelled.
+            self._started.exception()
+        else:
+            self.failure = failure
+            self._logger.error("lifespan failed", exc_info=failure)
 
     async def _start(self, router: _Router, stack: AsyncExitStack) -> None:
         context = router.lifespan.context
@@ -164,20 +197,32 @@ class Lifetime:
             await _settle(function())
 
     async def _call_shutdowns(self) -> None:
-        try:
-            async with asyncio.timeout(self._timeout):
-                for router in reversed(self._started_routers):
-                    for function in reversed(router.lifespan.shutdowns):
-                        await self._call_shutdown(function)
-        except TimeoutError:
-            self._logger.error("on_shutdown takes too long; closing all the same")
+        functions = [
+            function
+            for router in reversed(self._started_routers)
+            for function in reversed(router.lifespan.shutdowns)
+        ]
+        loop = asyncio.get_running_loop()
+        deadline = None if self._timeout is None else loop.time() + self._timeout
+        for function in functions:
+            left = None
+            if deadline is not None:
+                # Those behind one that hangs are not passed over.
+                left = max(_LEAST_TIME, deadline - loop.time())
+            await self._call_shutdown(function, left)
 
-    async def _call_shutdown(self, function: _Function) -> None:
+    async def _call_shutdown(self, function: _Function, timeout: float | None) -> None:
+        name = endpoint_name(function)
         try:
-            await _settle(function())
-        except Exception:
-            name = endpoint_name(function)
-            self._logger.error("on_shutdown %s failed", name, exc_info=True)
+            async with asyncio.timeout(timeout) as limit:
+                await _settle(function())
+        except (Exception, asyncio.CancelledError):
+            if limit.expired():
+                problem = "on_shutdown %s took longer than %.3g seconds; going on"
+                self._logger.error(problem, name, timeout)
+            else:
+                # Cancelled is also what a task is that it has cancelled and awaits.
+                self._logger.error("on_shutdown %s failed", name, exc_info=True)
 
 
 def _checked(function: _Function, what: str) -> _Function:

@@ -304,7 +304,7 @@ class Protocol(SendingConnection):
         route = getattr(path, "route", None)
         scopes = () if route is None else route.scopes
         what = f"task of route {route} failed"
-        report_later(scopes, error, self, path, self.logger, what)
+        report_later(scopes, error, self, path, self.logger, what, self.server)
 
     # What websockets calls
 

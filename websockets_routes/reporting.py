@@ -14,7 +14,8 @@ from .scope import Scope, find_error_handler
 
 __all__ = ["report", "report_later"]
 
-# Reports that nobody awaits; the event loop itself does not hold on to them.
+# Reports of servers that are none of ours; the event loop itself does not hold on
+# to a task.
 _reports: set[asyncio.Task[Any]] = set()
 
 
@@ -59,8 +60,12 @@ def report_later(
     path: Any,
     logger: LoggerLike,
     what: str,
+    server: Any,
 ) -> None:
-    """Do the same from a plain function; log the error if nobody hears of it."""
+    """Do the same from a plain function; log the error if nobody hears of it.
+
+    A server that has a set of ``reports`` waits for them before its lifespan ends.
+    """
     if find_error_handler(scopes, error) is None:
         logger.error(what, exc_info=error)
         return
@@ -71,5 +76,6 @@ def report_later(
             logger.error(what, exc_info=error)
 
     task = asyncio.get_running_loop().create_task(run())
-    _reports.add(task)
-    task.add_done_callback(_reports.discard)
+    reports = getattr(server, "reports", _reports)
+    reports.add(task)
+    task.add_done_callback(reports.discard)

@@ -113,6 +113,18 @@ class Route:
             scopes=(*scopes, *self.scopes),
         )
 
+    def describe(self) -> list[str]:
+        """Describe in a line each what its connections meet, in that order."""
+        lines = [f"before the handshake: {each}" for each in self._names("hooks")]
+        lines += [each.describe() for each in self.endpoint.inputs]
+        lines += [f"middleware: {each}" for each in self._names("middleware")]
+        lines += [f"subscribes to: {each.text}" for each in self.subscribe]
+        return lines
+
+    def _names(self, what: str) -> list[str]:
+        found = [each for scope in self.scopes for each in getattr(scope, what)]
+        return list(map(endpoint_name, found))
+
     def __str__(self) -> str:
         return self.template.text
 

@@ -7,21 +7,16 @@ import json as json_module
 import warnings
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
-from functools import cache
-from typing import Any, TypeVar, cast, overload
+from typing import Any, TypeVar, cast
 
 import websockets.asyncio.server
-from websockets import CloseCode, Request, Response
+from websockets import CloseCode
 from websockets.asyncio.server import Server, ServerConnection
 
 from . import deflate
-from .binding import bind_class, bind_factory
 from .closing import close_all
-from .composing import Composing
-from .exceptions import MountError
-from .extensions import Extensions, Registrar
+from .connecting import Connecting
 from .handshake import Hook
-from .lifespan import Lifetime
 from .limits import MAX_CONNECTIONS, ConnectionLimits, check_limit
 from .protocol import Protocol
 from .pubsub import Filter, Topics
@@ -30,17 +25,15 @@ from .runner import Runner
 from .sending import STALL_TIMEOUT
 from .serializer import Serializer
 from .servers import RoutedServer, Servers
-from .serving import serve_connection
 
 __all__ = ["Router"]
 
-P = TypeVar("P", bound=Protocol)
 T = TypeVar("T")
 
 _CLOSE_TIMEOUT = 10  # the default of websockets.serve, in seconds
 
 
-class Router(Composing):
+class Router(Connecting):
     """Maps URL templates to handlers, and serves them.
 
     A router is a handler for ``websockets.serve`` itself. ``serve`` refuses an
@@ -100,30 +93,19 @@ class Router(Composing):
             lifespan,
         )
         self._given_topics = given
+        self._has_json = json is not json_module
         topics.hear_of_errors(self._report_hook)
-        self._extensions = Extensions(Protocol)
         self._servers = Servers()
-        self._classes: dict[type[Protocol], type[Protocol]] = {}
-        self._attributes: dict[str, Any] = {
-            "router": self,
-            "serializer": self._serializer,
-        }
         if max_backlog is not None:
             self._attributes["max_backlog"] = max_backlog
 
-    def extend(self, extension: Callable[[Registrar], Any]) -> None:
-        """Add methods and attributes to the connections of this router.
-
-        Args:
-            extension: A function ``f(ws)``, called now; ``ws`` is a ``Registrar``.
-
-        Raises:
-            ExtensionError: If a name is taken, or if the router served already.
-        """
-        self._extensions.add(extension)
-
     def host(
-        self, template: str, router: Router | None = None, **options: Any
+        self,
+        template: str,
+        router: Router | None = None,
+        *,
+        name: str | None = None,
+        **options: Any,
     ) -> Router:
         """Return a router whose routes match only on one host, or some.
 
@@ -135,7 +117,9 @@ class Router(Composing):
                 ``{tenant}.example.com``: ``*`` stands for any one label, and so does
                 a parameter, which becomes one of ``path.params``. The port and the
                 case of the ``Host`` header do not matter.
-            router: The router, if there is one; by default, a new one.
+            router: The router, if there is one; by default, a new one. What holds
+                for mounting holds for it.
+            name: What to put before the names of its routes, as in ``mount``.
             **options: See ``Router``.
 
         Raises:
@@ -144,82 +128,19 @@ class Router(Composing):
             MountError: If this router is mounted itself, or if the other one cannot
                 be.
         """
-        return self.add_host(template, router or Router(**options))
+        return self.add_host(template, router or Router(**options), name=name)
 
     # Serving
 
-    # No coroutine function: its frame would stay for as long as the connection.
-    def handle(
-        self, ws: ServerConnection, path: str | None = None
-    ) -> Coroutine[Any, Any, None]:
-        """Handle a connection: the handler for ``websockets.serve``.
-
-        A connection that this router has not let in during its handshake takes
-        all its steps now: it is closed with 4040 if its path matches nothing, and
-        with 1008 if a hook refuses it.
-
-        Args:
-            ws: The connection.
-            path: The path to route by, if not the one requested.
-        """
-        handler = self.handshake.accepted(ws, path)
-        if handler is None:
-            return self._handle_open(ws, path)
-        return serve_connection(handler, ws, self.topics)
-
-    async def _handle_open(self, ws: ServerConnection, path: str | None) -> None:
-        handler = await self.handshake.admit_open(ws, path)
-        if handler is not None:
-            await serve_connection(handler, ws, self.topics)
-
-    __call__ = handle
-
-    async def process_request(
-        self, connection: ServerConnection, request: Request
-    ) -> Response | None:
-        """Route a handshake: the ``process_request`` for ``websockets.serve``."""
-        return await self.handshake.process_request(connection, request)
-
-    @overload
-    def connection_class(self) -> type[Protocol]: ...
-
-    @overload
-    def connection_class(self, base: type[P]) -> type[P]: ...
-
-    def connection_class(self, base: type[Protocol] = Protocol) -> type[Protocol]:
-        """Bind a connection class to this router.
-
-        Args:
-            base: ``Protocol`` or a subclass.
-
-        Returns:
-            A subclass, for the ``create_connection`` of ``websockets.serve``.
-
-        Raises:
-            EndpointError: If the base is no ``Protocol``.
-            ExtensionError: If the base has a name that an extension adds.
-            MountError: If this router is mounted in another one.
-        """
-        if self._mount is not None:
-            raise MountError("a mounted router does not serve; its root does")
-        if getattr(base, "router", None) is self:
-            return base
-        if base not in self._classes:
-            self._classes[base] = bind_class(base, self._extensions, self._attributes)
-        return self._classes[base]
-
-    @property
-    def is_bound(self) -> bool:
-        """Whether connections were made for this router."""
-        return bool(self._classes)
-
     def _report_task(self, server: Server, error: BaseException) -> None:
         what = "task of the server failed"
-        report_later((self.scope,), error, None, None, server.logger, what)
+        report_later((self.scope,), error, None, None, server.logger, what, server)
 
     def _report_hook(self, error: BaseException, ws: Any, what: str) -> None:
         path = getattr(ws, "path", None)
-        report_later((self.root.scope,), error, ws, path, ws.logger, what)
+        route = getattr(path, "route", None)
+        scopes = (self.root.scope,) if route is None else route.scopes
+        report_later(scopes, error, ws, path, ws.logger, what, ws.server)
 
     def start_task(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Start a task that ends with the server, after its last handler returned.
@@ -229,7 +150,8 @@ class Router(Composing):
         Raises:
             NotServing: If no server that ``serve`` made for this router runs.
         """
-        return self._servers.start_task(coroutine)
+        root = cast(Router, self.root)
+        return root._servers.start_task(coroutine)
 
     def serve(
         self,
@@ -310,8 +232,9 @@ class Router(Composing):
             **kwargs,
         )
         timeout = kwargs.get("close_timeout", _CLOSE_TIMEOUT)
-        lifetime = Lifetime(lambda: self.routers, server.logger, timeout)
-        return self._servers.add(server, limits, self._report_task, lifetime)
+        return self._servers.add(
+            server, limits, self._report_task, lambda: self.routers, timeout
+        )
 
     def unix_serve(self, path: str | None = None, **kwargs: Any) -> RoutedServer:
         """Serve the routes on a Unix socket.
@@ -349,14 +272,16 @@ class Router(Composing):
             create_connection: See ``serve``.
             close_timeout: What closing may take, in seconds; None for no limit.
             shutdown_code: The close code; 1012 says that the service restarts.
-            drain: Seconds in which connections are closed one by one, with
-                ``close_timeout`` for the last of them included; None to close all at
-                once.
+            drain: Seconds that the end may take in all, shutdown functions included,
+                in which connections are closed one by one; the last ``close_timeout``
+                of them, but no more than half, is for those that do not answer. None
+                to close all at once.
             **kwargs: See ``serve``.
 
         Raises:
             OSError: If it cannot listen.
             InvalidLimit: If ``drain`` is no positive number.
+            Exception: What a lifespan raised, at the start or later.
         """
         check_limit("drain", drain)
         runner = Runner(
@@ -400,22 +325,6 @@ class Router(Composing):
         """
         found = dict.fromkeys(self.topics.find(target))
         if callable(target):
-            everyone = self._servers.connections()
+            everyone = cast(Router, self.root)._servers.connections()
             found |= dict.fromkeys(ws for ws in everyone if target(ws))
         return await close_all(found, code, reason)
-
-    def _connection_factory(
-        self,
-        create: Callable[..., Protocol] | None,
-        attributes: dict[str, Any] | None = None,
-    ) -> Callable[..., Protocol]:
-        bind = self.connection_class
-        if attributes:
-
-            @cache
-            def bind(base: type[Protocol]) -> type[Protocol]:
-                return bind_class(self.connection_class(base), None, attributes)
-
-        if create is None or isinstance(create, type):
-            return bind(create or Protocol)
-        return bind_factory(create, bind)

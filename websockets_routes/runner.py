@@ -22,10 +22,10 @@ from .servers import RoutedServer
 
 __all__ = ["Runner"]
 
-# The part of close_timeout that is for closing in peace. The rest is for handlers
-# to end after their connections were aborted.
+# The part of the budget that is for closing in peace. The rest is for handlers to end
+# after their connections were aborted.
 _IN_PEACE = 0.9
-# What they get, in seconds, where close_timeout is None.
+# What they get, in seconds, where there is no limit.
 _LAST_WORDS = 1.0
 
 
@@ -37,8 +37,8 @@ class Runner:
             to be given to the server in its place.
         close_timeout: What a graceful end may take, in seconds, or None.
         code: The close code of what is still open then.
-        drain: Seconds in which connections are closed one by one, ``close_timeout``
-            included; None to close all at once.
+        drain: Seconds that the end may take in all, in which connections are closed
+            one by one; None to close all at once.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Runner:
         self._connections: weakref.WeakSet[ServerConnection] = weakref.WeakSet()
         self._close_timeout = close_timeout
         self._code = code
-        self._spread = max(0.0, (drain or 0.0) - (close_timeout or 0.0))
+        self._drain = drain
         self._stopping = asyncio.Event()
         self._aborting = asyncio.Event()
 
@@ -76,22 +76,31 @@ class Runner:
 
         Raises:
             OSError: If it cannot listen.
+            Exception: What the lifespan raised while it served, or at its end.
         """
         with _signals(self.stop):
             await server
+            server.closing = self._stopping.set
             try:
                 started()
                 await self._stopping.wait()
             finally:
                 await self._close(server)
+        if server.lifetime.failure is not None:
+            raise server.lifetime.failure
 
     async def _close(self, server: RoutedServer) -> None:
+        budget = self._close_timeout if self._drain is None else self._drain
         in_peace, last_words = None, _LAST_WORDS
-        if self._close_timeout is not None:
-            in_peace = self._close_timeout * _IN_PEACE
-            last_words = self._close_timeout - in_peace
-            in_peace += self._spread
-        closed = asyncio.create_task(self._close_in_peace(server))
+        spread_until = 0.0
+        if budget is not None:
+            in_peace = budget * _IN_PEACE
+            last_words = budget - in_peace
+        if self._drain is not None:
+            # Its last seconds are for those that do not answer.
+            last = min(self._close_timeout or self._drain, self._drain / 2)
+            spread_until = server.get_loop().time() + self._drain - last
+        closed = asyncio.create_task(self._close_in_peace(server, spread_until))
         aborting = asyncio.create_task(self._aborting.wait())
         try:
             await asyncio.wait(
@@ -111,20 +120,21 @@ class Runner:
             aborting.cancel()
             closed.cancel()
 
-    async def _close_in_peace(self, server: RoutedServer) -> None:
+    async def _close_in_peace(self, server: RoutedServer, spread_until: float) -> None:
         await server.stop_listening()
-        if self._spread:
-            await self._close_one_by_one(server)
+        spread = spread_until - server.get_loop().time()
+        if spread > 0:
+            await self._close_one_by_one(server, spread)
         server.close(code=self._code)
         await server.wait_closed()
 
-    async def _close_one_by_one(self, server: RoutedServer) -> None:
+    async def _close_one_by_one(self, server: RoutedServer, spread: float) -> None:
         connections = list(server.connections)
         closing = set()
         for connection in connections:
             closing.add(asyncio.create_task(close_in_time(connection, self._code)))
             try:
-                timeout = self._spread / len(connections)
+                timeout = spread / len(connections)
                 await asyncio.wait_for(self._aborting.wait(), timeout)
             except TimeoutError:
                 continue

@@ -11,7 +11,7 @@ from typing import Any
 from websockets.typing import Origin
 
 from .arity import is_plain, keywords, takes
-from .endpoint import Handler
+from .endpoint import Handles
 from .exceptions import EndpointError, RoutesError
 from .naming import endpoint_name
 
@@ -94,7 +94,7 @@ def find_error_handler(
 
 
 async def call_handler(
-    scopes: Sequence[Scope], handler: Handler, ws: Any, path: Any
+    scopes: Sequence[Scope], handler: Handles, ws: Any, path: Any
 ) -> None:
     """Run a handler inside the middleware of its route."""
     middleware = [each for scope in scopes for each in scope.middleware]
@@ -107,7 +107,7 @@ async def call_handler(
 async def _call(
     middleware: Sequence[Callable[..., Awaitable[None]]],
     index: int,
-    handler: Handler,
+    handler: Handles,
     ws: Any,
     path: Any,
     values: Mapping[str, Any],

@@ -8,10 +8,11 @@ watches that this works.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
+from websockets import CloseCode
 from websockets.asyncio.server import Server, ServerConnection
 
 from .exceptions import NotServing
@@ -23,6 +24,9 @@ __all__ = ["RoutedServer", "Servers"]
 
 T = TypeVar("T")
 
+# What error handlers get, in seconds, when everything else has ended.
+_LAST_REPORTS = 5.0
+
 
 class RoutedServer(Server):
     """A ``websockets`` Server that ends its tasks after its last handler returned."""
@@ -30,11 +34,25 @@ class RoutedServer(Server):
     tasks: Tasks
     limits: ConnectionLimits
     lifetime: Lifetime
+    # Reports of errors that are on their way to error handlers.
+    reports: set[asyncio.Task[Any]]
+    #: Called once, when the server begins to close.
+    closing: Callable[[], None] | None = None
     _ending: asyncio.Task[None] | None = None
+    _broken = False
 
     def close(self, *args: Any, **kwargs: Any) -> None:
         if self._ending is None:
             self._ending = self.get_loop().create_task(self._end(*args, **kwargs))
+            if self.closing is not None:
+                self.closing()
+
+    def end_broken(self) -> None:
+        """Close, because the lifespan has ended by itself."""
+        self._broken = True
+        # Else it does not listen yet, and will not.
+        if hasattr(self, "server"):
+            self.close(code=CloseCode.INTERNAL_ERROR, reason="lifespan failed")
 
     async def stop_listening(self) -> None:
         """Take no more connections, and call the shutdown functions."""
@@ -46,7 +64,15 @@ class RoutedServer(Server):
         super().close(*args, **kwargs)
         await super().wait_closed()
         await self.tasks.end()
+        await self._end_reports()
         await self.lifetime.end()
+
+    async def _end_reports(self) -> None:
+        # Error handlers may need what the lifespan holds; but not for ever.
+        if self.reports:
+            _, left = await asyncio.wait(self.reports, timeout=_LAST_REPORTS)
+            for task in left:
+                task.cancel()
 
     async def wait_closed(self) -> None:
         await super().wait_closed()
@@ -59,10 +85,14 @@ async def _create_server(
 ) -> asyncio.Server:
     await server.lifetime.start()
     try:
-        return await create()
+        listening = await create()
+        if server._broken:
+            listening.close()
+            raise NotServing("the lifespan ended before the server could listen")
     except BaseException:
         await server.lifetime.end()
         raise
+    return listening
 
 
 class Servers:
@@ -76,7 +106,8 @@ class Servers:
         server: Server,
         limits: ConnectionLimits,
         failed: Callable[[Server, BaseException], None],
-        lifetime: Lifetime,
+        routers: Callable[[], Sequence[Any]],
+        close_timeout: float | None,
     ) -> RoutedServer:
         """Turn a server of ``websockets.serve``, not yet started, into one of ours.
 
@@ -84,13 +115,18 @@ class Servers:
             server: The server.
             limits: How many connections it takes.
             failed: Called with the error of a task that fails.
-            lifetime: What begins before it listens, and ends after its last handler.
+            routers: Gives the routers whose lifespan is that of the server, the outer
+                before the inner.
+            close_timeout: What closing a connection may take, in seconds; shutdown
+                functions have half of it.
         """
         server.__class__ = RoutedServer
         assert isinstance(server, RoutedServer)
         server.tasks = Tasks("the server", partial(failed, server))
         server.limits = limits
-        server.lifetime = lifetime
+        server.reports = set()
+        timeout = None if close_timeout is None else close_timeout / 2
+        server.lifetime = Lifetime(routers, server.logger, timeout, server.end_broken)
         server.create_server = partial(_create_server, server, server.create_server)
         self._servers = [each for each in self._servers if each._ending is None]
         self._servers.append(server)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
 from websockets import CloseCode, ConnectionClosed, State
@@ -9,10 +10,11 @@ from websockets.asyncio.server import ServerConnection
 
 from .answering import failed_early
 from .closing import close_in_time, close_reason
-from .endpoint import Handler
+from .endpoint import NO_VALUES, Handles, Values
 from .exceptions import RoutesError
+from .path import RoutedPath
 from .protocol import Protocol
-from .pubsub import Topics
+from .pubsub import Topic, Topics
 from .reporting import report
 from .scope import call_handler
 
@@ -20,11 +22,12 @@ __all__ = ["serve_connection"]
 
 
 async def serve_connection(
-    handler: Handler, ws: ServerConnection, topics: Topics
+    handler: Handles, ws: ServerConnection, topics: Topics
 ) -> None:
     """Run a handler until it has ended, and the tasks of its connection too.
 
-    Before it runs, the connection is subscribed to the topics of its route.
+    Inside the middleware, right before it runs, the connection is subscribed to the
+    topics of its route: who is refused by middleware hears nothing.
 
     A peer that goes away is no failure of the handler, nor is one that breaks a
     rule for which an error of ours has a close code: the connection is closed
@@ -42,8 +45,8 @@ async def serve_connection(
     scopes = () if path.route is None else path.route.scopes
     try:
         if path.route is not None and path.route.subscribe:
-            for topic, name in path.route.topics(path.params):
-                await topics.subscribe(ws, name, declared=topic)
+            names = path.route.topics(path.params)
+            handler = _Subscribing(handler, topics, names)
         await call_handler(scopes, handler, ws, path)
     except Exception as error:
         # ConnectionClosed may also be from one of which the handler is a client.
@@ -63,3 +66,23 @@ async def serve_connection(
     finally:
         if isinstance(ws, Protocol) and ws.has_tasks:
             await ws.end_tasks()
+
+
+class _Subscribing:
+    """A handler that hears the topics of its route from the beginning."""
+
+    __slots__ = ("handler", "names", "topics")
+
+    def __init__(
+        self, handler: Handles, topics: Topics, names: Sequence[tuple[Topic, str]]
+    ) -> None:
+        self.handler = handler
+        self.topics = topics
+        self.names = names
+
+    async def handle(
+        self, ws: ServerConnection, path: RoutedPath, values: Values = NO_VALUES
+    ) -> None:
+        for topic, name in self.names:
+            await self.topics.subscribe(ws, name, declared=topic)
+        await self.handler.handle(ws, path, values)

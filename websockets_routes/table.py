@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from typing import Any
+from itertools import dropwhile
 
 from websockets import Headers
 
@@ -84,7 +84,7 @@ class RouteTable:
         raw: str,
         target: Target,
         headers: Headers | None = None,
-        context: dict[Any, Any] | None = None,
+        after: RoutedPath | None = None,
     ) -> Iterator[RoutedPath]:
         """Find all matches, the best first; conditions are asked on the way.
 
@@ -92,13 +92,22 @@ class RouteTable:
             raw: The request target.
             target: The same, parsed.
             headers: For conditions that look at them.
-            context: The context of all these paths.
+            after: A match of the same target: what is better is left out, the
+                conditions are not asked again, and the context is shared.
         """
-        context = {} if context is None else context
-        for route, params in self._tree.matches(target):
+        context = {} if after is None else after.context
+        matches = self._tree.matches(target)
+        if after is not None:
+            matches = dropwhile(lambda match: match[0] is not after.route, matches)
+            next(matches, None)
+        for route, params in matches:
             path = RoutedPath(raw, target, route, params, context)
             if route.condition is None or _met(route.condition, path, headers):
                 yield path
+
+    def has(self, name: str) -> bool:
+        """Tell whether a route has a name."""
+        return name in self._by_name
 
     def url_for(self, name: str, params: dict[str, object]) -> str:
         """Build the path of a named route.

@@ -243,6 +243,8 @@ class Client:
             if left:
                 raise AssertionError("\n- ".join(["tasks outlive the server:", *left]))
             closed.result()
+        if self.server.lifetime.failure is not None:
+            raise self.server.lifetime.failure
 
     async def _close(self, peer: ClientConnection | Stalled) -> None:
         try:
@@ -278,6 +280,7 @@ async def client(
     Raises:
         AssertionError: If a task that the server or one of its handlers started
             outlives the server; names them. They are cancelled.
+        Exception: What a lifespan raised.
     """
     self = Client(router, client_ssl, timeout)
     await self._offspring.start(self._start(serve_options))

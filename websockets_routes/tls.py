@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable, Mapping
 from os import PathLike
-from typing import Self
+from typing import Any, Self
 
 from .exceptions import CertificateError
 from .host import HostTable, HostTemplate, host_name
@@ -29,6 +29,8 @@ class ServerNames(ssl.SSLContext):
 
     _names: HostTable[ssl.SSLContext]
     _has_default: bool
+    # What OpenSSL looks for in the context that is chosen, not in the first one.
+    _settings: list[Callable[[ssl.SSLContext], None]]
 
     def __new__(cls, default: Certificate | None = None) -> Self:
         """Make a context.
@@ -39,6 +41,7 @@ class ServerNames(ssl.SSLContext):
         """
         self = super().__new__(cls, ssl.PROTOCOL_TLS_SERVER)
         self._names = HostTable()
+        self._settings = []
         self._has_default = default is not None
         if default is not None:
             _load(self, "default", default)
@@ -61,12 +64,33 @@ class ServerNames(ssl.SSLContext):
         template = HostTemplate(name)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         _load(context, name, certificate)
+        for setting in self._settings:
+            setting(context)
         self._names.remove(template)
         self._names.add(template, context)
 
     def remove_name(self, name: str) -> bool:
         """Remove a name; tell whether it was there."""
         return self._names.remove(HostTemplate(name))
+
+    # Whom clients' certificates are checked against.
+
+    def load_verify_locations(self, *args: Any, **kwargs: Any) -> None:
+        super().load_verify_locations(*args, **kwargs)
+        self._set(lambda context: context.load_verify_locations(*args, **kwargs))
+
+    def load_default_certs(self, *args: Any, **kwargs: Any) -> None:
+        super().load_default_certs(*args, **kwargs)
+        self._set(lambda context: context.load_default_certs(*args, **kwargs))
+
+    def set_default_verify_paths(self) -> None:
+        super().set_default_verify_paths()
+        self._set(lambda context: context.set_default_verify_paths())
+
+    def _set(self, setting: Callable[[ssl.SSLContext], None]) -> None:
+        self._settings.append(setting)
+        for _, context in self._names:
+            setting(context)
 
     def _find(self, name: str | None) -> ssl.SSLContext | None:
         found = self._names.match(host_name(name)) if name else None
@@ -114,12 +138,15 @@ def _choose(
 
 
 def _load(context: ssl.SSLContext, name: str, certificate: Certificate) -> None:
-    files = certificate if isinstance(certificate, tuple) else (certificate,)
+    files = certificate if isinstance(certificate, tuple | list) else (certificate,)
+    if not 1 <= len(files) <= 3:
+        problem = "a certificate is (chain, key) or (chain, key, password)"
+        raise CertificateError(name, problem)
     chain, key, password = (*files, None, None, None)[:3]
     # Else OpenSSL would ask on the terminal, and a server would wait for it.
     password = "" if password is None else password
     try:
         context.load_cert_chain(chain, key, password)
-    except (OSError, ssl.SSLError, ValueError) as error:
+    except (OSError, ssl.SSLError, TypeError, ValueError) as error:
         files_named = " and ".join(str(each) for each in (chain, key) if each)
         raise CertificateError(name, f"cannot use {files_named}: {error}") from error

@@ -511,7 +511,7 @@ async def test_a_client_that_goes_away_leaves_nothing_behind(
             lost.set()
 
     if way == "serve":
-        server = recorder.router.serve(HOST, 0, create_connection=Watched)
+        server: Server = recorder.router.serve(HOST, 0, create_connection=Watched)
     else:
         server = serve_plain(recorder.router, create_connection=Watched)
     async with serving(server):

@@ -38,7 +38,7 @@ from hypothesis.stateful import (
     rule,
 )
 from websockets import ConnectionClosed, State
-from websockets.asyncio.server import ServerConnection, broadcast, serve
+from websockets.asyncio.server import Server, ServerConnection, broadcast, serve
 from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
 
 from websockets_routes import (
@@ -327,7 +327,7 @@ class Topics(RuleBasedStateMachine):
             "logger": logger,
         }
         if self.ours:
-            self.server = await router.serve(
+            self.server: Server = await router.serve(
                 create_connection=OurServed,
                 compression=compression,
                 stall_timeout=None,

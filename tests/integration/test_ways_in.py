@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from websockets import Headers, Request, Response
 from websockets.asyncio.client import unix_connect
-from websockets.asyncio.server import ServerConnection
+from websockets.asyncio.server import Server, ServerConnection
 from websockets.exceptions import InvalidStatus
 
 from websockets_routes import EndpointError, Protocol, RoutedPath, Router
@@ -613,7 +613,9 @@ async def test_hooks_run_in_their_order_and_the_first_refusal_ends_it(
         "partial": partial(Traced, router=router),
     }[how]
     if how in ("serve", "wrapper"):
-        server = router.serve(HOST, 0, create_connection=make, process_request=hook)
+        server: Server = router.serve(
+            HOST, 0, create_connection=make, process_request=hook
+        )
     else:
         server = serve_plain(router, create_connection=make, process_request=hook)
     async with serving(server) as url:

@@ -150,8 +150,8 @@ class Declarations:
         self._tree.add(topic.template, topic)
         self._remember()
 
-    def adopt(self, other: Declarations) -> None:
-        """Add the topics of others, or none of them.
+    def check_adoption(self, other: Declarations) -> None:
+        """Check whether the topics of others can be added.
 
         Raises:
             InvalidTopic: If one with the same template is declared already.
@@ -159,6 +159,9 @@ class Declarations:
         for text in other._topics:
             if text in self._topics:
                 raise InvalidTopic(text, "this topic is declared already")
+
+    def adopt(self, other: Declarations) -> None:
+        """Add the topics of others."""
         for topic in other._topics.values():
             self.add(topic)
 

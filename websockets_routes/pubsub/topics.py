@@ -67,12 +67,17 @@ class Topics(Subscribing):
         if self._subscribed.failed is None:
             self._subscribed.failed = self._dropped.failed = function
 
-    def adopt(self, other: Topics) -> None:
-        """Take over the declared topics and hooks of topics that are not used.
+    def check_adoption(self, other: Topics) -> None:
+        """Check whether ``adopt`` can be done.
 
         Raises:
-            InvalidTopic: If a topic is declared here already; nothing is changed.
+            InvalidTopic: If a topic is declared here already.
         """
+        if other is not self:
+            self._declarations.check_adoption(other._declarations)
+
+    def adopt(self, other: Topics) -> None:
+        """Take over the declared topics and hooks of topics that are not used."""
         if other is not self:
             self._declarations.adopt(other._declarations)
             self._subscribed.adopt(other._subscribed)

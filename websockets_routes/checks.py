@@ -1,0 +1,70 @@
+"""Checks of a handshake that look at no route: its room, its host, its origin."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any
+
+from websockets import (
+    InvalidHandshake,
+    InvalidOrigin,
+    Request,
+    Response,
+    ServerProtocol,
+    State,
+)
+from websockets.asyncio.server import ServerConnection
+
+from .exceptions import BadRequest
+from .limits import ConnectionLimits
+from .refusal import text_response
+
+__all__ = ["check_host", "check_origin", "has_room"]
+
+
+def has_room(connection: ServerConnection) -> bool:
+    """Tell whether the server of a connection takes one more."""
+    limits: ConnectionLimits | None = getattr(connection.server, "limits", None)
+    return (
+        limits is None
+        # One that is open already was let in before.
+        or connection.state is not State.CONNECTING
+        or limits.admit(connection)
+    )
+
+
+def check_host(request: Request) -> None:
+    """Check that a request names one host.
+
+    Raises:
+        BadRequest: If it does not.
+    """
+    # RFC 9112 section 3.2; websockets does not look at the Host header.
+    hosts = len(request.headers.get_all("Host"))
+    if hosts > 1 or (hosts == 0 and request.protocol != "HTTP/1.0"):
+        raise BadRequest("the request must have one Host header")
+
+
+def check_origin(
+    connection: ServerConnection,
+    request: Request,
+    origins: Sequence[Any] | None = None,
+) -> Response | None:
+    """Check the origin as ``websockets`` will, but before the hooks of routes run.
+
+    Args:
+        connection: The connection.
+        request: Its request.
+        origins: What it may be; by default, what the server was given.
+    """
+    protocol = connection.protocol
+    if origins is not None:
+        protocol = ServerProtocol(origins=origins)
+    try:
+        protocol.process_origin(request.headers)
+    except InvalidOrigin as error:
+        return text_response(HTTPStatus.FORBIDDEN, str(error))
+    except InvalidHandshake as error:
+        return text_response(HTTPStatus.BAD_REQUEST, str(error))
+    return None
