@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Callable, Iterator
 
-from . import echo, fanout, handshake, matching, memory, topics_memory
+from . import composition, echo, fanout, handshake, matching, memory, topics_memory
 from .measurement import Table, environment
 
 # A benchmark yields its tables; it takes True for small numbers.
@@ -12,6 +12,7 @@ BENCHMARKS: dict[str, Callable[[bool], Iterator[Table]]] = {
     "handshake": handshake.run,
     "memory": memory.run,
     "echo": echo.run,
+    "composition": composition.run,
     "fanout": fanout.run,
     "topics": topics_memory.run,
 }

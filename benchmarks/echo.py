@@ -27,7 +27,15 @@ from .server_process import (
     own_core,
 )
 
-__all__ = ["run"]
+__all__ = [
+    "MALLOC",
+    "OPTIONS",
+    "Measured",
+    "build_table",
+    "echo_messages",
+    "measure",
+    "run",
+]
 
 PLAIN = "`async for` and `send`, `websockets.serve`"
 LOOP = "`async for` and `send`, `router.serve`"
@@ -49,8 +57,7 @@ OPTIONS: dict[str, Any] = {"compression": None, "ping_interval": None}
 def run(quick: bool) -> Iterator[Table]:
     rounds, laps = (3, 4) if quick else (15, 200)
     with own_core(0), ExitStack() as stack:
-        for name, value in MALLOC.items():
-            os.environ[name] = value
+        os.environ.update(MALLOC)
         for loop in ("asyncio", "uvloop"):
             peers: dict[str, tuple[Measured, int]] = {}
             for name, serve_echo in SERVERS.items():
@@ -62,7 +69,7 @@ def run(quick: bool) -> Iterator[Table]:
             if loop == "uvloop":
                 other = stack.enter_context(SocketifyProcess())
                 peers[SOCKETIFY] = other, other.port
-            yield measure(loop, peers, rounds, laps)
+            yield compare(loop, measure(peers, rounds, laps))
 
 
 class Measured(Protocol):
@@ -70,8 +77,8 @@ class Measured(Protocol):
 
 
 def measure(
-    loop: str, peers: Mapping[str, tuple[Measured, int]], rounds: int, laps: int
-) -> Table:
+    peers: Mapping[str, tuple[Measured, int]], rounds: int, laps: int
+) -> dict[str, list[float]]:
     connections = {
         name: [open_connection(port, "/echo") for _ in range(CONNECTIONS)]
         for name, (_, port) in peers.items()
@@ -99,16 +106,24 @@ def measure(
     for each in connections.values():
         for connection in each:
             close_connection(connection)
+    return values
 
+
+def build_table(what: str, values: Mapping[str, list[float]], plain: str) -> Table:
     table = Table(
-        f"µs of server CPU per round trip, {loop}, {SIZE} bytes of text, "
+        f"µs of server CPU per round trip, {what}, {SIZE} bytes of text, "
         f"{CONNECTIONS} connections",
         ("", "round trip", ": plain"),
     )
     for name, measured in values.items():
-        ratio = Ratio.of(measured, values[PLAIN])
+        ratio = Ratio.of(measured, values[plain])
         cells = (name, f"{median(measured):.1f}", f"{ratio} ({ratio.spread})")
         table.rows.append(cells)
+    return table
+
+
+def compare(loop: str, values: Mapping[str, list[float]]) -> Table:
+    table = build_table(loop, values, PLAIN)
     targets = [(EVENT, PLAIN, 0.75), (COROUTINE, PLAIN, 1.1), (LOOP, PLAIN, 1.03)]
     if SOCKETIFY in values:
         targets.append((EVENT, SOCKETIFY, 1.35))

@@ -22,7 +22,16 @@ from .server_process import (
     own_core,
 )
 
-__all__ = ["run"]
+__all__ = [
+    "NUMBER",
+    "PLAIN",
+    "build_router",
+    "measure",
+    "micros",
+    "ratio_of",
+    "run",
+    "serve_plain",
+]
 
 PLAIN, SERVE = "`websockets.serve`", "`router.serve`"
 HOOK, ROUTE = "`router.process_request`", "websockets' `route()`"
@@ -54,7 +63,7 @@ def measure(
     process: ServerProcess, headers: tuple[str, ...], rounds: int, number: int
 ) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
     """Measure handshakes, and handshakes with the close that follows."""
-    with_close: dict[str, list[float]] = {name: [] for name in SERVERS}
+    with_close: dict[str, list[float]] = {name: [] for name in process.ports}
 
     def handshakes(name: str) -> float:
         process.wait_idle()
@@ -70,7 +79,7 @@ def measure(
         return (opened - before) / number * 1e6
 
     measures: dict[str, Callable[[], float]] = {
-        name: partial(handshakes, name) for name in SERVERS
+        name: partial(handshakes, name) for name in process.ports
     }
     interleave(measures, 3)  # what only the first connections cost
     for values in with_close.values():
@@ -91,8 +100,7 @@ def build_table(
         cells = [name]
         for measured in (opening, closing):
             ratio = ratio_of(measured, name, PLAIN)
-            micros = median(chain.from_iterable(each[name] for each in measured))
-            cells += [f"{micros:.0f}", f"{ratio} ({ratio.spread})"]
+            cells += [micros(measured, name), f"{ratio} ({ratio.spread})"]
         table.rows.append(cells)
     for name, base, target in (
         (SERVE, PLAIN, 1.08),
@@ -115,6 +123,11 @@ def ratio_of(measured: list[dict[str, list[float]]], name: str, base: str) -> Ra
         list(chain.from_iterable(each[name] for each in measured)),
         list(chain.from_iterable(each[base] for each in measured)),
     )
+
+
+def micros(measured: list[dict[str, list[float]]], name: str) -> str:
+    """The median of one server in all rounds of all processes."""
+    return f"{median(chain.from_iterable(each[name] for each in measured)):.0f}"
 
 
 async def wait_closed(ws: ServerConnection) -> None:

@@ -42,6 +42,8 @@ def test_every_example_is_tested() -> None:
         "echo",
         "events",
         "extension",
+        "hosts",
+        "private_api",
         "resource",
         "thing",
         "ticker",

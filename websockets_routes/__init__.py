@@ -8,6 +8,7 @@ from .exceptions import (
     DuplicateName,
     EndpointError,
     ExtensionError,
+    InvalidCloseCode,
     InvalidJSON,
     InvalidLimit,
     InvalidResponse,
@@ -25,6 +26,7 @@ from .exceptions import (
     WrongThread,
 )
 from .extensions import Registrar
+from .inputs import header, param
 from .opcodes import OpCode
 from .path import QueryParams, RoutedPath
 from .protocol import Protocol
@@ -42,6 +44,7 @@ __all__ = [
     "EndpointError",
     "ExtensionError",
     "Filter",
+    "InvalidCloseCode",
     "InvalidJSON",
     "InvalidLimit",
     "InvalidResponse",
@@ -71,6 +74,8 @@ __all__ = [
     "Topics",
     "UnknownName",
     "WrongThread",
+    "header",
+    "param",
     "websocket",
 ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
@@ -17,10 +18,17 @@ from websockets import (
 from websockets.asyncio.server import ServerConnection
 
 from .exceptions import BadRequest
+from .host import host_name
 from .limits import ConnectionLimits
 from .refusal import text_response
+from .target import target_host
 
-__all__ = ["check_host", "check_origin", "has_room"]
+__all__ = ["check_host", "check_origin", "has_room", "host_of"]
+
+# RFC 3986 section 3.2.2, but without percent-encoding, and a port.
+_HOST = re.compile(
+    r"(?:[-\w.~!$&'()*+,;=]*|\[[0-9a-f:.]+\])(?::[0-9]*)?", re.ASCII | re.IGNORECASE
+)
 
 
 def has_room(connection: ServerConnection) -> bool:
@@ -41,9 +49,17 @@ def check_host(request: Request) -> None:
         BadRequest: If it does not.
     """
     # RFC 9112 section 3.2; websockets does not look at the Host header.
-    hosts = len(request.headers.get_all("Host"))
-    if hosts > 1 or (hosts == 0 and request.protocol != "HTTP/1.0"):
+    hosts = request.headers.get_all("Host")
+    if len(hosts) > 1 or (not hosts and request.protocol != "HTTP/1.0"):
         raise BadRequest("the request must have one Host header")
+    if hosts and not _HOST.fullmatch(hosts[0]):
+        raise BadRequest("the Host header is no host")
+
+
+def host_of(request: Request) -> str:
+    """Return the name of the host that a request is for, as ``host_name`` does."""
+    host = target_host(request.path)
+    return host_name(request.headers.get("Host", "") if host is None else host)
 
 
 def check_origin(

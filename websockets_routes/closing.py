@@ -5,10 +5,24 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 
-from websockets import ConnectionClosed, ConnectionClosedError, State
+from websockets import (
+    Close,
+    ConnectionClosed,
+    ConnectionClosedError,
+    ProtocolError,
+    State,
+)
 from websockets.asyncio.server import ServerConnection
 
-__all__ = ["close_all", "close_in_time", "close_reason", "closed_error"]
+from .exceptions import InvalidCloseCode
+
+__all__ = [
+    "check_close_code",
+    "close_all",
+    "close_in_time",
+    "close_reason",
+    "closed_error",
+]
 
 _MAX_REASON = (
     123  # bytes; RFC 6455 section 5.5: a control frame has 125, 2 for the code
@@ -43,6 +57,19 @@ async def close_in_time(
     except TimeoutError:
         ws.transport.abort()
         await ws.wait_closed()
+
+
+def check_close_code(code: int) -> None:
+    """Check that a close frame may have a code.
+
+    Raises:
+        InvalidCloseCode: If not: RFC 6455 section 7.4 has 1000 to 1014, but for
+            some, and 3000 to 4999 for one's own.
+    """
+    try:
+        Close(code, "").check()
+    except ProtocolError as error:
+        raise InvalidCloseCode(f"{error}; use 3000 to 4999 for your own") from None
 
 
 def close_reason(reason: str) -> str:

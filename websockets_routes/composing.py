@@ -176,9 +176,13 @@ class Composing(Declaring, Publishing):
         """Take its routes from a host again; tell whether it had any.
 
         Clients of that host get the next best one, or the routes without a host.
+        Connections that are open stay. The router may be added again.
         """
         parsed = HostTemplate(template)
         self.handshake.hosts.remove(parsed)
+        for each, router in self._hosts:
+            if each.key == parsed.key:
+                router._mount = None
         return self._hosts.remove(parsed)
 
     @property
@@ -247,6 +251,8 @@ class Composing(Declaring, Publishing):
             raise MountError("the router has hosts: only a root has them")
         if self.is_bound:
             raise MountError("the router serves already; mount before serving")
+        if into.root.is_bound and any(each.lifespan for each in self.routers):
+            raise MountError("the root serves already: the lifespan would not begin")
         self._check_own()
         if self.topics is not into.root.topics and (
             self._given_topics or self.topics.is_used

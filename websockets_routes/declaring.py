@@ -86,9 +86,11 @@ class Declaring:
                 denied, the connection closes with 1008.
             subprotocols: The subprotocols of this route, the preferred first: a
                 client has to offer one of them. By default, those of the server.
-            max_size: Bytes of an incoming message; by default, that of the server.
+            max_size: Bytes of an incoming message; by default, that of the server,
+                which also holds for what arrives before the handshake is over.
             compression: ``"shared"``, ``"deflate"`` or None; by default, that of the
-                server.
+                server. Where a connection opens before it is routed, this and
+                ``subprotocols`` come too late.
 
         Raises:
             TemplateError: If the template cannot work.

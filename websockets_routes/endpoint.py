@@ -13,7 +13,7 @@ from .arity import implicit_arguments, is_plain, keywords, takes, yields
 from .dispatcher import Dispatcher
 from .events import EVENTS, Events, callback_events, check_event_class, instance_events
 from .exceptions import EndpointError
-from .inputs import inputs_of
+from .inputs import inputs_of, settle_inputs
 from .naming import endpoint_name
 from .path import RoutedPath
 
@@ -67,6 +67,7 @@ class Endpoint:
         self.target = target
         self.name = endpoint_name(target)
         self.inputs = inputs_of(target, _METHODS)
+        settle_inputs(target)
         if not callable(target):
             raise EndpointError(self.name, "it must be a function or a class")
         if callback:

@@ -16,6 +16,7 @@ __all__ = [
     "DuplicateName",
     "EndpointError",
     "ExtensionError",
+    "InvalidCloseCode",
     "InvalidJSON",
     "InvalidLimit",
     "InvalidResponse",
@@ -266,6 +267,10 @@ class WrongThread(RoutesError, RuntimeError):
 
 class InvalidLimit(RoutesError, ValueError):
     """A limit that is none, found when a router is made or begins to serve."""
+
+
+class InvalidCloseCode(RoutesError, ValueError):
+    """A close code that no close frame may have (RFC 6455 section 7.4)."""
 
 
 class NextRoute(RoutesError):

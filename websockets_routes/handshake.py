@@ -19,11 +19,11 @@ from websockets import CloseCode, Request, Response, State
 from websockets.asyncio.server import ServerConnection
 
 from .answering import failed_early
-from .checks import check_host, check_origin, has_room
+from .checks import check_host, check_origin, has_room, host_of
 from .closing import close_in_time, close_reason
 from .endpoint import Handler
 from .exceptions import BadRequest, InvalidResponse, NextRoute, RoutesError
-from .host import HostTable, host_name
+from .host import HostTable
 from .inputs import read_inputs
 from .path import RoutedPath
 from .protocol import Protocol
@@ -104,9 +104,7 @@ class Handshake:
         try:
             check_host(request)
             table, host_params = self._find_table(request)
-            path = table.match(request.path, request.headers)
-            if host_params and path.route is not None:
-                path.params = host_params | path.params
+            path = table.match(request.path, request.headers, host_params)
             _with_path(connection).path = path
             response, passed_on = None, False
             if hook is not None or _is_special(connection, request, path):
@@ -149,7 +147,7 @@ class Handshake:
         """Find the routes of the host that is asked for, and the params of its name."""
         if not self.hosts:
             return None
-        return self.hosts.match(host_name(request.headers.get("Host", "")))
+        return self.hosts.match(host_of(request))
 
     def _find_table(self, request: Request) -> tuple[RouteTable, dict[str, str]]:
         found = self._find_host(request)
@@ -171,17 +169,17 @@ class Handshake:
         path.outcome = code
         response = None
         scopes = (self.scope,) if path.route is None else path.route.scopes
-        # Whoever sends a malformed target has no bearing on error handlers.
-        heard = isinstance(error, BadRequest) and not matched
-        if not heard:
-            logger = connection.logger
-            heard, result = await report(scopes, error, connection, path, logger)
-            if heard:
-                try:
-                    response = to_response(result)
-                except InvalidResponse as wrong:
-                    error, heard = wrong, False
-                    status, _, text = _means(wrong)
+        if isinstance(error, BadRequest):
+            # The client's, not ours.
+            return text_response(status, text)
+        logger = connection.logger
+        heard, result = await report(scopes, error, connection, path, logger)
+        if heard:
+            try:
+                response = to_response(result)
+            except InvalidResponse as wrong:
+                error, heard = wrong, False
+                status, _, text = _means(wrong)
         if not heard:
             whose = _whose(connection, path)
             if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -207,12 +205,10 @@ class Handshake:
         """
         target = parse_target(request.path)
         table, host_params = self._find_table(request)
-        others = table.matches(request.path, target, request.headers, path)
+        others = table.matches(request.path, target, request.headers, host_params, path)
         for match in others if passed_on else chain((path,), others):
             route = match.route
             assert route is not None
-            if host_params and match is not path:
-                match.params = host_params | match.params
             _with_path(connection).path = match
             handler = route.endpoint.open()
             try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from ipaddress import IPv6Address
 from typing import Generic, TypeVar
 
 from .exceptions import TemplateError
@@ -13,7 +14,6 @@ __all__ = ["HostTable", "HostTemplate", "host_name"]
 T = TypeVar("T")
 
 _LITERAL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?", re.IGNORECASE | re.ASCII)
-_ADDRESS = re.compile(r"\[[0-9A-Fa-f:.]+\]")
 _PARAMETER = re.compile(r"\{([^{}]*)\}")
 
 
@@ -34,8 +34,11 @@ class HostTemplate:
         self.text = text
         self.parameters: list[str] = []
         self._labels: list[str | None] = []
-        if isinstance(text, str) and _ADDRESS.fullmatch(text):
-            self._labels.append(text.lower())
+        if isinstance(text, str) and text.startswith("["):
+            address = _address(text[1:-1]) if text.endswith("]") else None
+            if address is None:
+                raise TemplateError(text, 0, "it is no IPv6 address")
+            self._labels.append(address)
             self._names: list[str | None] = [None]
             return
         if not isinstance(text, str) or not text.removesuffix("."):
@@ -149,9 +152,17 @@ class HostTable(Generic[T]):
         return None
 
 
+def _address(text: str) -> str | None:
+    """Write an IPv6 address, in brackets, in its one canonical form (RFC 5952)."""
+    try:
+        return f"[{IPv6Address(text)}]"
+    except ValueError:
+        return None
+
+
 def host_name(header: str) -> str:
     """Take the name out of a ``Host`` header: no port, no trailing dot, lower case."""
     name = header.strip().lower()
     if name.startswith("["):
-        return name.partition("]")[0] + "]"
+        return _address(name[1:].partition("]")[0]) or name
     return name.partition(":")[0].removesuffix(".")

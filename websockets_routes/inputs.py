@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
+from weakref import WeakSet
 
 from websockets import Headers
 
@@ -16,7 +17,10 @@ from .exceptions import BadRequest, EndpointError
 from .naming import endpoint_name
 from .path import QueryParams
 
-__all__ = ["Input", "header", "inputs_of", "param", "read_inputs"]
+__all__ = ["Input", "header", "inputs_of", "param", "read_inputs", "settle_inputs"]
+
+# Handlers that have routes.
+_settled: WeakSet[Any] = WeakSet()
 
 H = TypeVar("H", bound=Callable[..., Any])
 Source = Literal["header", "query"]
@@ -102,6 +106,16 @@ def param(
     return _declaring("query", name, type, default, required, description)
 
 
+def settle_inputs(target: object) -> None:
+    """Have what is declared on a handler from now on refused.
+
+    Decorators are applied from the bottom to the top: what stands above that of the
+    route would be passed over in silence.
+    """
+    if inspect.isfunction(target) or inspect.isclass(target):
+        _settled.add(target)
+
+
 def inputs_of(target: object, methods: Iterable[str] = ()) -> tuple[Input, ...]:
     """List what a handler asks for: inherited first, in the order of the source.
 
@@ -169,6 +183,9 @@ def _declaring(
     new = Input(source, name, convert, kind_name, required, value, has_default, about)
 
     def declare(target: H) -> H:
+        if target in _settled:
+            problem = f"{new} comes too late; declare inputs below the route"
+            raise EndpointError(endpoint_name(target), problem)
         own, *inherited = map(_own, _layers(target))
         if _key(new) in map(_key, own):
             raise EndpointError(endpoint_name(target), f"{new} is declared twice")

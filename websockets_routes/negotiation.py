@@ -9,6 +9,7 @@ attribute where the server was given one.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,6 +27,8 @@ __all__ = ["UNSET", "Negotiation"]
 #: Stands for what a route leaves to its server.
 UNSET: Any = object()
 
+_TOKEN = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")  # RFC 9110 section 5.6.2
+
 
 class Negotiation:
     """What one route wants.
@@ -33,7 +36,8 @@ class Negotiation:
     Args:
         subprotocols: Subprotocols, the preferred first; a client has to offer one of
             them.
-        max_size: Bytes of an incoming message, as ``websockets.serve`` has it.
+        max_size: Bytes of an incoming message, as ``websockets.serve`` has it. What
+            arrives before the handshake is over is bound by that of the server.
         compression: ``"shared"``, ``"deflate"`` or None.
 
     Raises:
@@ -46,16 +50,23 @@ class Negotiation:
         max_size: Any = UNSET,
         compression: Any = UNSET,
     ) -> None:
-        if isinstance(subprotocols, str) or (
-            subprotocols is not None
-            and not all(isinstance(each, str) and each for each in subprotocols)
+        if subprotocols is not None and not (
+            isinstance(subprotocols, list | tuple)
+            and all(
+                isinstance(each, str) and _TOKEN.fullmatch(each)
+                for each in subprotocols
+            )
         ):
-            raise InvalidLimit(f"subprotocols is a list of str, not {subprotocols!r}")
+            raise InvalidLimit(
+                f"subprotocols is a list of tokens, not {subprotocols!r}"
+            )
         if compression not in (UNSET, None, "shared", "deflate"):
             raise InvalidLimit(
                 f"compression is 'shared', 'deflate' or None, not {compression!r}"
             )
         sizes = max_size if isinstance(max_size, tuple) else (max_size, None)
+        if len(sizes) != 2:
+            raise InvalidLimit(f"max_size is one number, or two, not {max_size!r}")
         for size in sizes:
             if size is not UNSET and size is not None and not _is_size(size):
                 raise InvalidLimit(f"max_size is a number or None, not {max_size!r}")

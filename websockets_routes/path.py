@@ -15,9 +15,6 @@ if TYPE_CHECKING:
 
 __all__ = ["QueryParams", "RoutedPath"]
 
-# Shared by all paths whose route declares none.
-_NO_INPUTS: dict[str, Any] = {}
-
 
 class QueryParams(Mapping[str, str]):
     """The parameters of a query string: a read-only mapping to their first values.
@@ -72,15 +69,14 @@ class RoutedPath(str):
         params: Values by parameter name, in the template's order; None when
             nothing matched, which a handler never sees.
         context: A dict for whatever hooks want to hand on to the handler.
-        inputs: The declared headers and query parameters, converted.
         path: The path, decoded, without the query.
         query: The raw query string, without ``?``.
     """
 
     __slots__ = (
+        "_inputs",
         "_query_params",
         "context",
-        "inputs",
         "outcome",
         "params",
         "path",
@@ -93,11 +89,11 @@ class RoutedPath(str):
     context: dict[Any, Any]
     path: str
     query: str
-    inputs: dict[str, Any]
     # For the handshake: what serves the connection once its hooks have let it in,
     # or the code to close it with if they have not.
     outcome: Any
     _query_params: QueryParams | None
+    _inputs: dict[str, Any] | None
 
     def __new__(
         cls,
@@ -119,7 +115,7 @@ class RoutedPath(str):
         self.route = route
         self.params = params
         self.context = {} if context is None else context
-        self.inputs = _NO_INPUTS
+        self._inputs = None
         self.outcome = None
         self._query_params = None
         return self
@@ -131,11 +127,22 @@ class RoutedPath(str):
             self._query_params = QueryParams(self.query)
         return self._query_params
 
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """The declared headers and query parameters, converted, by name."""
+        if self._inputs is None:
+            self._inputs = {}
+        return self._inputs
+
+    @inputs.setter
+    def inputs(self, inputs: dict[str, Any]) -> None:
+        self._inputs = inputs
+
     def __copy__(self) -> Self:
         target = Target(self.path, self.query, [])
         copied = type(self)(self, target, self.route, self.params, self.context)
         copied.outcome = self.outcome
-        copied.inputs = self.inputs
+        copied._inputs = self._inputs
         return copied
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:

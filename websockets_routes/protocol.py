@@ -11,8 +11,10 @@ What this module takes from ``websockets`` beyond its documentation, and
 from __future__ import annotations
 
 import asyncio
+import math
 import time as clock
 from collections.abc import AsyncIterator, Coroutine
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -22,7 +24,7 @@ from websockets.asyncio.server import Server
 from websockets.typing import Data, DataLike
 
 from .answering import answer_malformed_requests
-from .closing import close_in_time
+from .closing import check_close_code, close_in_time, close_reason
 from .exceptions import NotServing
 from .opcodes import OpCode
 from .path import RoutedPath
@@ -123,7 +125,7 @@ class Protocol(SendingConnection):
         for header in self.headers.get_all("Cookie"):
             for pair in header.split(";"):
                 name, equals, value = pair.partition("=")
-                name, value = name.strip(), value.strip()
+                name, value = name.strip(" \t"), value.strip(" \t")
                 if len(value) > 1 and value[0] == value[-1] == '"':
                     value = value[1:-1]
                 if equals and name:
@@ -147,22 +149,28 @@ class Protocol(SendingConnection):
             time: Seconds since the epoch, as in the ``exp`` of a JWT, or a datetime
                 with a time zone; None for no end.
             code: The close code.
-            reason: The close reason.
+            reason: The close reason; what does not fit into a close frame is cut.
 
         Raises:
-            ValueError: If the datetime has no time zone.
+            ValueError: If the datetime has no time zone, or if the time is no number.
+            InvalidCloseCode: If a close frame may not have the code.
         """
+        check_close_code(code)
         if isinstance(time, datetime):
             if time.tzinfo is None:
                 raise ValueError("the datetime has no time zone: it could be any time")
             time = time.timestamp()
+        if time is not None and math.isnan(time):
+            raise ValueError("the time is no number")
         if self._expiry is not None:
             self._expiry.cancel()
             self._expiry = None
         if time is None or self.connection_lost_waiter.done():
             return
         delay = max(0.0, time - clock.time())
-        self._expiry = self.loop.call_later(delay, self._expire, code, reason)
+        self._expiry = self.loop.call_later(
+            delay, self._expire, code, close_reason(reason)
+        )
 
     def _expire(self, code: int, reason: str) -> None:
         self._expiry = None
@@ -170,7 +178,9 @@ class Protocol(SendingConnection):
             # Once it is open.
             self._expiry = self.loop.call_later(0.1, self._expire, code, reason)
         elif self.state is State.OPEN:
-            self.start_task(close_in_time(self, code, reason))
+            # Where its tasks have ended, websockets is closing it already.
+            with suppress(NotServing):
+                self.start_task(close_in_time(self, code, reason))
 
     # JSON and opcodes
 

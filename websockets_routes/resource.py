@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, TypeVar
 
 from .exceptions import EndpointError
 from .naming import endpoint_name
-from .route import Condition
 
 __all__ = ["WEBSOCKET", "Declaration", "Resource", "declarations", "websocket"]
 
@@ -27,26 +26,16 @@ class Declaration(NamedTuple):
     options: dict[str, Any]
 
 
-def websocket(
-    template: str,
-    *,
-    name: str | None = None,
-    requirements: Mapping[str, str] | None = None,
-    defaults: Mapping[str, Any] | None = None,
-    condition: Condition | None = None,
-) -> Callable[[F], F]:
+def websocket(template: str, **options: Any) -> Callable[[F], F]:
     """Declare that a method of a ``Resource`` serves the connections of a template.
 
     The method, plain or a coroutine, is ``f(self, ws, opcode, payload)``; see
-    ``Router.websocket`` for what it is called with, and ``Router.route`` for the
-    arguments. Several may stand over one method.
+    ``Router.websocket`` for what it is called with. Several may stand over one method.
+
+    Args:
+        template: The URL template.
+        **options: See ``Router.route``.
     """
-    options = {
-        "name": name,
-        "requirements": requirements,
-        "defaults": defaults,
-        "condition": condition,
-    }
 
     def declare(function: F) -> F:
         declared: tuple[Declaration, ...] = vars(function).get(_DECLARED, ())

@@ -14,7 +14,7 @@ from websockets import CloseCode
 from websockets.asyncio.server import Server, ServerConnection
 
 from . import deflate
-from .closing import close_all
+from .closing import check_close_code, close_all, close_reason
 from .connecting import Connecting
 from .handshake import Hook
 from .limits import MAX_CONNECTIONS, ConnectionLimits, check_limit
@@ -281,9 +281,11 @@ class Router(Connecting):
         Raises:
             OSError: If it cannot listen.
             InvalidLimit: If ``drain`` is no positive number.
+            InvalidCloseCode: If a close frame may not have the code.
             Exception: What a lifespan raised, at the start or later.
         """
         check_limit("drain", drain)
+        check_close_code(shutdown_code)
         runner = Runner(
             self._connection_factory(create_connection),
             close_timeout,
@@ -322,9 +324,13 @@ class Router(Connecting):
 
         Returns:
             How many were closed.
+
+        Raises:
+            InvalidCloseCode: If a close frame may not have the code.
         """
+        check_close_code(code)
         found = dict.fromkeys(self.topics.find(target))
         if callable(target):
             everyone = cast(Router, self.root)._servers.connections()
             found |= dict.fromkeys(ws for ws in everyone if target(ws))
-        return await close_all(found, code, reason)
+        return await close_all(found, code, close_reason(reason))

@@ -12,7 +12,7 @@ from websockets.typing import Origin
 
 from .arity import is_plain, keywords, takes
 from .endpoint import Handles
-from .exceptions import EndpointError, RoutesError
+from .exceptions import EndpointError, InvalidLimit, RoutesError
 from .naming import endpoint_name
 
 __all__ = ["Scope", "call_handler", "find_error_handler"]
@@ -31,6 +31,8 @@ class Scope:
     __slots__ = ("errors", "hooks", "middleware", "origins")
 
     def __init__(self, origins: Sequence[Any] | None = None) -> None:
+        if isinstance(origins, str):
+            raise InvalidLimit(f"origins is a list of them, not {origins!r}")
         self.hooks: list[Callable[[Any, Any], Any]] = []
         self.middleware: list[Callable[..., Awaitable[None]]] = []
         self.errors: dict[type[BaseException], Callable[..., Any]] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import dropwhile
 
 from websockets import Headers
@@ -15,6 +15,8 @@ from .target import Target, parse_target
 from .tree import Tree
 
 __all__ = ["RouteTable"]
+
+_NO_PARAMS: Mapping[str, str] = {}
 
 
 class RouteTable:
@@ -60,8 +62,18 @@ class RouteTable:
         with self._lock:
             return tuple(sorted(self._routes, key=_specificity))
 
-    def match(self, raw: str, headers: Headers | None = None) -> RoutedPath:
+    def match(
+        self,
+        raw: str,
+        headers: Headers | None = None,
+        host: Mapping[str, str] = _NO_PARAMS,
+    ) -> RoutedPath:
         """Find the best match of a request target.
+
+        Args:
+            raw: The request target.
+            headers: For conditions that look at them.
+            host: The params of the host; those of the path come before them.
 
         Returns:
             The path; its ``route`` and ``params`` are None if nothing matches.
@@ -75,8 +87,10 @@ class RouteTable:
             return RoutedPath(raw, target)
         route, params = found
         if route.condition is None:
-            return RoutedPath(raw, target, route, params)
-        matches = self.matches(raw, target, headers)
+            return RoutedPath(
+                raw, target, route, {**host, **params} if host else params
+            )
+        matches = self.matches(raw, target, headers, host)
         return next(matches, None) or RoutedPath(raw, target)
 
     def matches(
@@ -84,6 +98,7 @@ class RouteTable:
         raw: str,
         target: Target,
         headers: Headers | None = None,
+        host: Mapping[str, str] = _NO_PARAMS,
         after: RoutedPath | None = None,
     ) -> Iterator[RoutedPath]:
         """Find all matches, the best first; conditions are asked on the way.
@@ -92,6 +107,7 @@ class RouteTable:
             raw: The request target.
             target: The same, parsed.
             headers: For conditions that look at them.
+            host: The params of the host; those of the path come before them.
             after: A match of the same target: what is better is left out, the
                 conditions are not asked again, and the context is shared.
         """
@@ -101,6 +117,7 @@ class RouteTable:
             matches = dropwhile(lambda match: match[0] is not after.route, matches)
             next(matches, None)
         for route, params in matches:
+            params = {**host, **params} if host else params
             path = RoutedPath(raw, target, route, params, context)
             if route.condition is None or _met(route.condition, path, headers):
                 yield path

@@ -8,7 +8,14 @@ from urllib.parse import unquote_to_bytes
 
 from .exceptions import BadRequest
 
-__all__ = ["ENCODED_SLASH", "UNFIT", "Target", "join_segments", "parse_target"]
+__all__ = [
+    "ENCODED_SLASH",
+    "UNFIT",
+    "Target",
+    "join_segments",
+    "parse_target",
+    "target_host",
+]
 
 # Stands for a slash that came percent-encoded, so that it never separates
 # segments. No decoded path contains it: control characters are refused.
@@ -17,7 +24,7 @@ ENCODED_SLASH = "\0"
 #: Control characters and lone surrogates: what no path may contain.
 UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
-_ABSOLUTE = re.compile(r"(?:http|ws)s?://[^/?]+", re.IGNORECASE)
+_ABSOLUTE = re.compile(r"(?:http|ws)s?://([^/?]+)", re.IGNORECASE)
 
 
 class Target(NamedTuple):
@@ -43,6 +50,17 @@ class Target(NamedTuple):
 def join_segments(text: str) -> str:
     """Turn text from ``Target.segments`` into what a user may see."""
     return text.replace(ENCODED_SLASH, "/")
+
+
+def target_host(raw: str) -> str | None:
+    """Return the host, and the port if any, of a target in absolute form.
+
+    A server has to take it for the ``Host`` header (RFC 9112 section 3.2.2).
+    """
+    if raw.startswith("/"):
+        return None
+    found = _ABSOLUTE.match(raw)
+    return None if found is None else found.group(1)
 
 
 def parse_target(raw: str) -> Target:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from os import PathLike
 from typing import Any, Self
 
@@ -87,6 +87,17 @@ class ServerNames(ssl.SSLContext):
         super().set_default_verify_paths()
         self._set(lambda context: context.set_default_verify_paths())
 
+    # What was set on a context before it is chosen does not hold for the chosen one.
+
+    def set_ciphers(self, ciphers: str, /) -> None:
+        super().set_ciphers(ciphers)
+        self._set(lambda context: context.set_ciphers(ciphers))
+
+    def set_alpn_protocols(self, alpn_protocols: Iterable[str]) -> None:
+        protocols = list(alpn_protocols)
+        super().set_alpn_protocols(protocols)
+        self._set(lambda context: context.set_alpn_protocols(protocols))
+
     def _set(self, setting: Callable[[ssl.SSLContext], None]) -> None:
         self._settings.append(setting)
         for _, context in self._names:
@@ -133,6 +144,9 @@ def _choose(
     if chosen is None:
         return ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
     if chosen is not context:
+        # OpenSSL keeps that of the first one, but Python looks here before it shows
+        # the certificate of a client.
+        chosen.verify_mode = context.verify_mode
         connection.context = chosen
     return None
 
