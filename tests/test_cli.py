@@ -7,6 +7,7 @@ import queue
 import signal
 import socket
 import ssl
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -238,6 +239,64 @@ def test_routes_prints_the_table_in_the_order_tried(
     ]
 
 
+COMPOSED = """\
+from websockets_routes import Router, header, param
+
+router, api = Router(), Router()
+router.mount("/api", api, name="api")
+admin = router.host("admin.example.com")
+
+@api.before_handshake
+def authenticate(ws, path): ...
+
+@router.middleware
+async def log(ws, path, call_next): ...
+
+@api.route("/feed/{name}", name="feed", subscribe="feed/{name}")
+@header("authorization", required=True, description="a bearer token")
+@param("since", type=int, default=0)
+@param("note")
+async def feed(ws): ...
+
+@router.route("/")
+async def home(ws): ...
+
+@admin.route("/status")
+async def status(ws): ...
+"""
+
+
+def test_routes_prints_the_whole_tree(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("served.py").write_text(COMPOSED)
+    assert main(["routes", "served:router"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "TEMPLATE          NAME      ENDPOINT",
+        "/                           served:home",
+        "/api/feed/{name}  api:feed  served:feed",
+        "",
+        "admin.example.com",
+        "TEMPLATE  NAME  ENDPOINT",
+        "/status         served:status",
+    ]
+
+
+def test_routes_tells_what_connections_meet(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("served.py").write_text(COMPOSED)
+    assert main(["routes", "served:router", "--verbose"]) == 0
+    assert capsys.readouterr().out.splitlines()[:10] == [
+        "TEMPLATE          NAME      ENDPOINT",
+        "/                           served:home",
+        "    middleware: served:log",
+        "/api/feed/{name}  api:feed  served:feed",
+        "    before the handshake: served:authenticate",
+        "    header 'authorization': str, required; a bearer token",
+        "    query parameter 'since': int, 0 by default",
+        "    query parameter 'note': str",
+        "    middleware: served:log",
+        "    subscribes to: feed/{name}",
+    ]
+
+
 def test_routes_prints_what_a_path_meets(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["routes", "served:router", "--match", "/a/b?c"]) == 0
     assert capsys.readouterr().out.splitlines() == [
@@ -279,3 +338,35 @@ def test_a_process_of_its_own_ends_gracefully(
         assert server.stop() == 0
     assert "route /echo -> served:echo" in server.log
     assert "Traceback" not in server.log
+
+
+def test_a_process_drains_with_the_code_that_it_is_told(tmp_path: Path) -> None:
+    arguments = ["-m", "websockets_routes", "run", "served:router", "--port", "0"]
+    arguments += ["--drain", "2", "--shutdown-code", "1012"]
+    with (
+        serving(arguments, tmp_path) as server,
+        connect(f"ws://localhost:{server.port}/echo") as ws,
+    ):
+        server.process.send_signal(signal.SIGTERM)
+        with pytest.raises(Exception, match="1012"):
+            ws.recv(timeout=TIMEOUT)
+        assert server.stop() == 0
+
+
+def test_a_process_whose_start_fails_exits_with_1_and_its_cause(
+    tmp_path: Path,
+) -> None:
+    code = MODULE + "\n@router.on_start\ndef start(): raise OSError('no database')\n"
+    (tmp_path / "served.py").write_text(code)
+    arguments = ["-m", "websockets_routes", "run", "served:router", "--port", "0"]
+    ended = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert "no database" in ended.stderr
+    assert "listening" not in ended.stderr

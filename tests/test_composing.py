@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import orjson
 import pytest
 
 from websockets_routes import (
@@ -18,6 +19,7 @@ from websockets_routes import (
     Router,
     TemplateError,
     Topics,
+    UnknownName,
     websocket,
 )
 
@@ -476,3 +478,124 @@ def test_errors_of_one_class_go_to_one_function() -> None:
     with pytest.raises(EndpointError, match="KeyError"):
         router.on_error(KeyError)(fails)
     router.on_error(LookupError)(fails)
+
+
+# What only a root has
+
+
+async def test_a_mounted_router_takes_no_connections() -> None:
+    root, inner = Router(), Router()
+    root.mount("/api", inner)
+    for use in (
+        lambda: inner.handle(Mock),
+        lambda: inner(Mock),
+        lambda: inner.extend(lambda ws: None),
+        lambda: inner.not_found(other_than_404),
+    ):
+        with pytest.raises(MountError):
+            use()
+    with pytest.raises(MountError):
+        await inner.process_request(Mock, Mock)
+
+
+Mock: Any = object()
+
+
+@pytest.mark.parametrize(
+    ("inner", "named"),
+    [
+        (lambda: Router(json=orjson), "json"),
+        (lambda: Router(max_backlog=1), "max_backlog"),
+        (lambda: extended(Router()), "extensions"),
+        (lambda: Router(json=orjson, max_backlog=1), "json, max_backlog"),
+        (lambda: explaining(Router()), "not_found"),
+    ],
+)
+def test_what_holds_for_connections_is_given_to_the_root(
+    inner: Callable[[], Router], named: str
+) -> None:
+    with pytest.raises(MountError, match=named):
+        Router().mount("/api", inner())
+
+
+def extended(router: Router) -> Router:
+    router.extend(lambda ws: ws.property("user"))
+    return router
+
+
+def explaining(router: Router) -> Router:
+    router.not_found(other_than_404)
+    return router
+
+
+def other_than_404(ws: Any, path: Any) -> None: ...
+
+
+@pytest.mark.parametrize("function", [None, "x", lambda: None, lambda ws: None])
+def test_not_found_takes_a_connection_and_a_path(function: Any) -> None:
+    with pytest.raises(EndpointError, match="not_found decorates a function"):
+        Router().not_found(function)
+
+
+def test_only_a_root_has_hosts() -> None:
+    root, inner = Router(), Router()
+    root.mount("/api", inner)
+    with pytest.raises(MountError, match="only a root has hosts"):
+        inner.host("a.example.com")
+    with pytest.raises(MountError, match="a host gets a router, not str"):
+        root.add_host("a.example.com", "router")  # type: ignore[type-var]
+    root.host("a.example.com")
+    with pytest.raises(MountError, match="the router has hosts"):
+        Router().mount("/", root)
+
+
+def test_a_lifespan_cannot_begin_once_the_root_serves() -> None:
+    root, inner = Router(), Router()
+    inner.mount("/more", Router()).on_start(lambda: None)
+    root.connection_class()
+    with pytest.raises(MountError, match="serves already"):
+        root.mount("/api", inner)
+    with pytest.raises(MountError, match="serves already"):
+        root.host("a.example.com", inner)
+    assert root.routers == (root,)
+
+
+# Building paths
+
+
+def test_every_router_builds_the_whole_path() -> None:
+    root, middle, inner = Router(), Router(prefix="/m"), Router()
+    inner.add_route("/x/{id}", handler, name="x")
+    middle.mount("/i", inner, name="inner")
+    root.mount("/{tenant}", middle)
+    for router, name in ((inner, "x"), (middle, "inner:x"), (root, "inner:x")):
+        assert router.url_for(name, tenant="t", id=1) == "/t/m/i/x/1"
+    with pytest.raises(UnknownName):
+        inner.url_for("inner:x", tenant="t", id=1)
+
+
+def test_a_root_builds_the_paths_of_its_hosts_the_most_specific_first() -> None:
+    root = Router()
+    root.host("*.example.com").add_route("/any", handler, name="home")
+    exact = root.host("a.example.com")
+    exact.add_route("/exact", handler, name="home")
+    named = root.host("b.example.com", name="b")
+    named.add_route("/named", handler, name="home")
+    assert root.url_for("home") == "/exact"
+    assert root.url_for("b:home") == named.url_for("home") == "/named"
+    assert exact.url_for("home") == "/exact"
+    root.add_route("/own", handler, name="home")
+    assert root.url_for("home") == "/own"
+
+
+def test_a_host_that_was_removed_can_be_added_again() -> None:
+    root = Router()
+    host = root.host("a.example.com")
+    host.topic("room/{name}")
+    host.add_route("/x", handler, name="x")
+    assert root.remove_host("a.example.com")
+    with pytest.raises(UnknownName):
+        root.url_for("x")
+    root.host("b.example.com", host)
+    assert root.url_for("x") == "/x"
+    assert not root.remove_host("a.example.com")

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from websockets import Headers
 
+from websockets_routes.endpoint import Endpoint
 from websockets_routes.exceptions import BadRequest, EndpointError
 from websockets_routes.inputs import Input, header, inputs_of, param, read_inputs
 from websockets_routes.path import QueryParams
@@ -478,3 +479,29 @@ def test_the_headers_are_left_as_they_were() -> None:
     with pytest.raises(BadRequest):
         read_inputs(declared(header("x")), headers, QueryParams())
     assert headers.get_all("x") == ["1", "2"]
+
+
+@pytest.mark.parametrize("method", ["process_request", "handle", "on_open"])
+def test_a_method_of_a_handler_class_may_declare_too(method: str) -> None:
+    class Handles:
+        async def process_request(self, path: Any, headers: Any) -> None: ...
+
+        async def handle(self, ws: Any) -> None: ...
+
+    class Hears:
+        async def process_request(self, path: Any, headers: Any) -> None: ...
+
+        def on_open(self, ws: Any) -> None: ...
+
+    target: Any = Hears if method == "on_open" else Handles
+    param("since")(getattr(target, method))
+    header("authorization")(target)
+    assert [each.name for each in Endpoint(target).inputs] == ["authorization", "since"]
+
+
+def test_what_is_declared_above_a_route_comes_too_late() -> None:
+    async def handler(ws: Any) -> None: ...
+
+    Endpoint(handler)
+    with pytest.raises(EndpointError, match="declare inputs below the route"):
+        param("since")(handler)

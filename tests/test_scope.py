@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from websockets_routes import RoutesError
+from websockets_routes import InvalidLimit, RoutesError
 from websockets_routes.endpoint import Endpoint, Handler
 from websockets_routes.scope import Scope, call_handler, find_error_handler
 
@@ -176,3 +176,8 @@ async def test_middleware_may_do_without_the_handler_and_catch_its_errors() -> N
     await call_handler([skipping], recorded, WS, PATH)
     assert caught == ["'lost'"]
     assert recorded.calls == []
+
+
+def test_origins_are_a_list() -> None:
+    with pytest.raises(InvalidLimit, match="origins is a list"):
+        Scope("https://example.com")

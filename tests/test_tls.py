@@ -281,3 +281,35 @@ async def test_a_client_that_goes_away_in_its_handshake_harms_nobody(
         with contextlib.suppress(ConnectionError):
             await writer.wait_closed()
         assert await shown(made, number, "www.example.com") == "www.example.com"
+
+
+def password_of_none(made: Certificates) -> Any:
+    return [*made.pair("x.com", PASSWORD), lambda: None]
+
+
+def four(made: Certificates) -> Any:
+    return (*made.pair("x.com"), PASSWORD, "more")
+
+
+@pytest.mark.parametrize("make", [password_of_none, four, lambda made: ()])
+def test_what_is_no_certificate_raises(made: Certificates, make: Any) -> None:
+    with pytest.raises(CertificateError, match=r"www\.x\.com"):
+        server_names({"www.x.com": make(made)})
+
+
+def test_a_certificate_may_be_a_list(made: Certificates) -> None:
+    assert isinstance(server_names({"a.com": list(made.pair("a.com"))}), ServerNames)  # type: ignore[dict-item]
+
+
+def test_whom_to_trust_is_told_to_every_name(made: Certificates) -> None:
+    context = server_names({"a.com": made.pair("a.com")})
+    made.ca.configure_trust(context)
+    context.load_default_certs()
+    context.set_default_verify_paths()
+    context.add_name("b.com", made.pair("b.com"))
+    (_, first), (_, second) = context._names
+    for each in (context, first, second):
+        assert made.ca.cert_pem.bytes().decode().strip() in {
+            ssl.DER_cert_to_PEM_cert(found).strip()
+            for found in each.get_ca_certs(binary_form=True)
+        }

@@ -16,7 +16,19 @@ from typing import Any
 
 import pytest
 import trustme
-from websockets import Frame, InvalidMessage, Opcode
+from websockets import (
+    Frame,
+    Headers,
+    InvalidMessage,
+    InvalidStatus,
+    NegotiationError,
+    Opcode,
+    Request,
+    Response,
+    ServerProtocol,
+    Subprotocol,
+)
+from websockets.asyncio.client import connect
 from websockets.asyncio.messages import MAX_FRAGMENTS
 from websockets.asyncio.server import Server, ServerConnection
 from websockets.exceptions import HeaderLineTooLong, RequestLineTooLong
@@ -688,3 +700,90 @@ async def test_tls_hides_what_it_was_given_in_one_piece() -> None:
         await written.wait()
         writer.transport.abort()
     assert sizes[0] < 2**20
+
+
+# servers.py
+
+
+async def test_a_server_made_by_serve_listens_by_create_server_and_takes_a_class() -> (
+    None
+):
+    class Ours(Server): ...
+
+    server = serve_plain(idle)
+    assert type(server) is Server
+    server.__class__ = Ours
+    calls = []
+    create = server.create_server
+
+    async def wrapped() -> asyncio.Server:
+        calls.append(hasattr(server, "server"))
+        return await create()
+
+    server.create_server = wrapped
+    async with server as entered:
+        assert entered is server
+        assert server.server.is_serving()
+    assert calls == [False]
+
+
+# negotiation.py
+
+
+def test_a_protocol_negotiates_what_its_attributes_say() -> None:
+    def choose(protocol: ServerProtocol, offered: Any) -> Any:
+        raise AssertionError("the route decides")
+
+    protocol = ServerProtocol(
+        subprotocols=[Subprotocol("theirs")], select_subprotocol=choose, max_size=1
+    )
+    assert "select_subprotocol" in vars(protocol)
+    del protocol.select_subprotocol
+    assert (protocol.max_message_size, protocol.max_fragment_size) == (1, None)
+    protocol.max_message_size, protocol.max_fragment_size = 5, 3
+    protocol.available_subprotocols = [Subprotocol("ours")]
+    protocol.available_extensions = [ServerPerMessageDeflateFactory()]
+    offers = (
+        b"Sec-WebSocket-Protocol: theirs, ours\r\n"
+        b"Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n"
+    )
+    protocol.receive_data(REQUEST.removesuffix(b"\r\n") + offers)
+    [request] = protocol.events_received()
+    assert isinstance(request, Request)
+    response = protocol.accept(request)
+    assert response.status_code == 101
+    assert response.headers["Sec-WebSocket-Protocol"] == "ours"
+    assert response.headers["Sec-WebSocket-Extensions"] == "permessage-deflate"
+    protocol.send_response(response)
+    for data, failed in ((b"12", False), (b"1234", True)):
+        frame = Frame(Opcode.BINARY, data, fin=False)
+        protocol.receive_data(frame.serialize(mask=True))
+        assert (protocol.parser_exc is not None) is failed
+
+
+def test_protocols_without_subprotocols_refuse_who_offers_others() -> None:
+    protocol = ServerProtocol(subprotocols=[Subprotocol("ours")])
+    with pytest.raises(NegotiationError):
+        protocol.select_subprotocol([Subprotocol("theirs")])
+    with pytest.raises(NegotiationError):
+        protocol.select_subprotocol([])
+
+
+# testing.py
+
+
+async def test_a_client_asks_what_to_do_about_a_redirect() -> None:
+    def redirect(connection: Any, request: Request) -> Response:
+        return Response(302, "Found", Headers({"Location": "/elsewhere"}))
+
+    asked = []
+
+    class Connect(connect):
+        def process_redirect(self, exc: Exception) -> Exception | str:
+            asked.append(exc)
+            return exc
+
+    async with serving(serve_plain(idle, process_request=redirect)) as uri:
+        with pytest.raises(InvalidStatus):
+            await Connect(uri)
+    assert len(asked) == 1

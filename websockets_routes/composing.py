@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, NamedTuple, TypeVar, overload
@@ -45,7 +46,7 @@ class _Mount(NamedTuple):
         return route.mounted(into.prefix + self.prefix, self.name, (into.scope,))
 
 
-class Composing(Declaring, Publishing):
+class Composing(Declaring, Publishing, ABC):
     """A router that others can be mounted in, and that can be mounted itself.
 
     Routes compete in the table of the outermost router, the root. Topics are those
@@ -263,10 +264,11 @@ class Composing(Declaring, Publishing):
             )
 
     @property
+    @abstractmethod
     def is_bound(self) -> bool:
         """Whether connections were made for this router."""
-        return False
 
+    @abstractmethod
     def _check_own(self) -> None:
         """Check that the router was given nothing that only a root has.
 

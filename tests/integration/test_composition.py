@@ -7,7 +7,9 @@ import logging
 from typing import Any
 
 import pytest
+from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection
+from websockets.exceptions import InvalidStatus
 from websockets.typing import Origin
 
 from websockets_routes import (
@@ -1036,3 +1038,133 @@ async def test_cleaning_up_in_middleware_runs_when_the_server_ends(way: WayIn) -
         await opened.wait()
     assert trace == ["+m", "-m"]
     assert await end(ws) == (1001, "")
+
+
+async def test_an_error_with_a_status_of_its_own_is_answered_with_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    router = Router()
+    caplog.set_level(logging.INFO)
+
+    @router.before_handshake
+    def deny(ws: Any, path: Any) -> None:
+        raise SubscriptionDenied("room/1", "members only")
+
+    @router.route("/x")
+    async def handler(ws: Any) -> None: ...
+
+    async with serving(router.serve(HOST, 0)) as uri:
+        with pytest.raises(InvalidStatus) as refused:
+            await connect(uri + "/x")
+    assert refused.value.response.status_code == 403
+    assert b"members only" in refused.value.response.body
+    assert "handshake of route /x refused" in caplog.text
+    assert not [each for each in caplog.records if each.levelno >= logging.ERROR]
+
+
+async def test_an_error_handler_may_leave_the_answer_to_the_error() -> None:
+    router = Router()
+    heard: list[Any] = []
+
+    @router.on_error(SubscriptionDenied)
+    def hear(error: Any, ws: Any, path: Any) -> None:
+        heard.append(error)
+
+    @router.before_handshake
+    def deny(ws: Any, path: Any) -> None:
+        raise SubscriptionDenied("room/1", "members only")
+
+    @router.route("/x")
+    async def handler(ws: Any) -> None: ...
+
+    async with serving(router.serve(HOST, 0)) as uri:
+        assert await refusal(uri + "/x") == 403
+    assert len(heard) == 1
+
+
+async def test_the_host_of_a_request_must_be_one() -> None:
+    router = Router()
+    async with serving(router.serve(HOST, 0)) as uri:
+        with pytest.raises(InvalidStatus) as refused:
+            await connect(uri, additional_headers={"Host": "a b"})
+    assert refused.value.response.status_code == 400
+
+
+async def test_who_is_refused_by_middleware_hears_no_topic() -> None:
+    router = Router()
+    heard: list[int] = []
+
+    @router.middleware
+    async def refuse(ws: Any, path: Any, call_next: Any) -> None:
+        heard.append(router.num_subscribers("news"))
+        await ws.close(4003)
+
+    @router.route("/", subscribe="news")
+    async def handler(ws: Any) -> None: ...
+
+    async with serving(router.serve(HOST, 0)) as uri, connecting(uri + "/") as ws:
+        assert (await end(ws))[0] == 4003
+    assert heard == [0]
+
+
+async def test_conditions_are_asked_once_even_if_hooks_pass_on() -> None:
+    router = Router()
+    asked: list[str] = []
+
+    def condition(name: str) -> Any:
+        def ask(path: Any, headers: Any) -> bool:
+            asked.append(name)
+            return True
+
+        return ask
+
+    for template, name in (("/{a:x}", "first"), ("/{a}", "second"), ("/*a", "last")):
+
+        @router.route(template, condition=condition(name))
+        class Handler:
+            def process_request(self, path: Any, headers: Any) -> None:
+                if str(path.route) != "/*a":
+                    raise NextRoute
+
+            async def handle(self, ws: Any, path: Any) -> None:
+                await ws.send(str(path.route))
+
+    async with serving(router.serve(HOST, 0)) as uri, connecting(uri + "/x") as ws:
+        assert await ws.recv() == "/*a"
+    assert asked == ["first", "second", "last"]
+
+
+async def test_tasks_and_connections_are_those_of_the_root() -> None:
+    root, inner = Router(), Router()
+    root.mount("/api", inner)
+
+    @inner.route("/x")
+    async def handler(ws: Any) -> None:
+        await ws.wait_closed()
+
+    async with serving(root.serve(HOST, 0)) as uri:
+        assert await inner.start_task(asyncio.sleep(0, "done")) == "done"
+        async with connecting(uri + "/api/x") as ws:
+            assert await inner.disconnect(lambda each: True, 4000) == 1
+            assert (await end(ws))[0] == 4000
+
+
+async def test_a_failing_topic_hook_is_heard_of_by_the_router_of_its_connection() -> (
+    None
+):
+    root, inner = Router(), Router()
+    root.mount("/api", inner)
+    heard: asyncio.Queue[str] = asyncio.Queue()
+    root.on_error(lambda error, ws, path: heard.put_nowait("root"))
+    inner.on_error(lambda error, ws, path: heard.put_nowait(f"inner {path.route}"))
+
+    @root.topics.on_subscription
+    def fail(ws: Any, topic: Any, new_count: int, old_count: int) -> None:
+        raise ValueError
+
+    @inner.route("/x", subscribe="news")
+    async def handler(ws: Any) -> None:
+        await ws.wait_closed()
+
+    async with serving(root.serve(HOST, 0)) as uri, connecting(uri + "/api/x"):
+        assert await heard.get() == "inner /api/x"

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from websockets.asyncio.server import ServerConnection
 
-from websockets_routes import Router
+from websockets_routes import NotServing, Router
 from websockets_routes.naming import endpoint_name
 
 from .servers import HOST, connecting, end, port, serving
@@ -569,3 +569,203 @@ async def test_two_servers_of_one_router_each_have_a_lifespan() -> None:
     async with root.serve(HOST, 0), root.serve(HOST, 0):
         assert trace == STARTED[:2] * 2
     assert trace[4:] == ["d root", "-root"] * 2
+
+
+# A lifespan that ends before its server
+
+
+def breaking(trace: Trace) -> tuple[Router, asyncio.Event]:
+    """Make a router whose lifespan fails when the event is set."""
+    fail = asyncio.Event()
+
+    async def work() -> None:
+        await fail.wait()
+        raise Trouble
+
+    @contextlib.asynccontextmanager
+    async def lifespan() -> AsyncIterator[None]:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(work())
+            yield
+        trace.append("not reached")
+
+    root = Router(lifespan=lifespan)
+    root.on_shutdown(lambda: trace.append("shutdown"))
+
+    @root.route("/")
+    async def handler(ws: ServerConnection) -> None:
+        await ws.wait_closed()
+        trace.append("handler")
+
+    return root, fail
+
+
+async def test_a_server_ends_with_its_lifespan(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    trace: Trace = []
+    root, fail = breaking(trace)
+    async with serving(root.serve(HOST, 0)) as uri:
+        ws = await connecting(uri)
+        fail.set()
+        assert await end(ws) == (1011, "lifespan failed")
+    assert trace == ["shutdown", "handler"]
+    assert errors_of(caplog) == ["lifespan failed"]
+
+
+async def test_run_raises_what_a_lifespan_raises_while_it_serves() -> None:
+    trace: Trace = []
+    root, fail = breaking(trace)
+    async with running(root) as (task, uri):
+        ws = await connecting(uri)
+        fail.set()
+        assert await end(ws) == (1011, "lifespan failed")
+        with pytest.raises(ExceptionGroup) as raised:
+            await task
+    assert raised.group_contains(Trouble)
+    assert trace == ["shutdown", "handler"]
+
+
+async def test_run_raises_what_a_lifespan_raises_at_its_end() -> None:
+    @contextlib.asynccontextmanager
+    async def lifespan() -> AsyncIterator[None]:
+        yield
+        raise Trouble
+
+    root = Router(lifespan=lifespan)
+
+    @root.route("/")
+    async def handler(ws: ServerConnection) -> None:
+        ws.server.close()
+        await ws.wait_closed()
+
+    async with running(root) as (task, uri):
+        assert (await end(await connecting(uri)))[0] == 1001
+        with pytest.raises(Trouble):
+            await task
+
+
+async def test_run_ends_when_its_server_is_closed_by_somebody_else() -> None:
+    root = Router()
+
+    @root.route("/")
+    async def handler(ws: ServerConnection) -> None:
+        ws.server.close()
+        await ws.wait_closed()
+
+    async with running(root) as (task, uri):
+        assert (await end(await connecting(uri)))[0] == 1001
+        await task
+
+
+async def test_a_lifespan_that_breaks_before_the_server_listens_is_a_failed_start() -> (
+    None
+):
+    trace: Trace = []
+    root, fail = breaking(trace)
+
+    @root.on_start
+    def start() -> None:
+        fail.set()
+
+    with pytest.raises(NotServing, match="ended before the server could listen"):
+        # To resolve a name takes longer than to fail.
+        await root.serve("localhost", 0)
+    assert trace == ["shutdown"]
+
+
+async def test_a_start_that_is_cancelled_by_itself_is_a_failure() -> None:
+    root = Router()
+
+    @root.on_start
+    async def start() -> None:
+        raise asyncio.CancelledError
+
+    with pytest.raises(RuntimeError, match="the start of the lifespan was cancelled"):
+        await root.serve(HOST, 0)
+
+
+async def test_shutdown_functions_behind_one_that_hangs_are_called(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    root, trace = Router(), []
+
+    @root.on_shutdown
+    async def last() -> None:
+        await asyncio.sleep(0)
+        trace.append("last")
+
+    @root.on_shutdown
+    async def hang() -> None:
+        await asyncio.get_running_loop().create_future()
+
+    async with serving(root.serve(HOST, 0, close_timeout=0.1)):
+        pass
+    assert trace == ["last"]
+    assert "took longer than" in caplog.text
+
+
+async def test_shutdown_has_any_time_where_closing_has() -> None:
+    root, trace = Router(), []
+
+    @root.on_shutdown
+    async def shutdown() -> None:
+        await asyncio.sleep(0)
+        trace.append("shutdown")
+
+    async with serving(root.serve(HOST, 0, close_timeout=None)):
+        pass
+    assert trace == ["shutdown"]
+
+
+# Reports of errors, and the end of a server
+
+
+async def test_error_handlers_end_before_the_lifespan_does() -> None:
+    trace: Trace = []
+
+    @contextlib.asynccontextmanager
+    async def lifespan() -> AsyncIterator[None]:
+        yield
+        trace.append("left")
+
+    root = Router(lifespan=lifespan)
+    asked = asyncio.Event()
+
+    @root.on_error
+    async def note(error: Exception, ws: Any, path: Any) -> None:
+        asked.set()
+        await asyncio.sleep(0.05)
+        trace.append(repr(error))
+
+    async def fail() -> None:
+        raise Trouble
+
+    async with serving(root.serve(HOST, 0)):
+        root.start_task(fail())
+        await asked.wait()
+    assert trace == ["Trouble()", "left"]
+
+
+async def test_an_error_handler_that_hangs_ends_with_its_server(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("websockets_routes.servers._LAST_REPORTS", 0.05)
+    root = Router()
+    asked, ended = asyncio.Event(), asyncio.Event()
+
+    @root.on_error
+    async def hang(error: Exception, ws: Any, path: Any) -> None:
+        asked.set()
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            ended.set()
+
+    async def fail() -> None:
+        raise Trouble
+
+    async with serving(root.serve(HOST, 0)):
+        root.start_task(fail())
+        await asked.wait()
+    await ended.wait()

@@ -781,3 +781,16 @@ async def test_a_time_that_is_over_while_the_connection_closes_changes_nothing(
         writer.close()
         await writer.wait_closed()
     assert errors_of(caplog) == []
+
+
+async def test_a_time_that_is_no_number_is_refused() -> None:
+    router = Router()
+
+    @router.route("/")
+    async def handler(ws: Any) -> None:
+        with pytest.raises(ValueError, match="no number"):
+            ws.expire_at(float("nan"))
+        await ws.send("refused")
+
+    async with serving(router.serve(HOST, 0)) as uri, connecting(uri + "/") as ws:
+        assert await ws.recv() == "refused"
