@@ -169,3 +169,7 @@ def test_a_table_may_change_while_it_is_iterated_over() -> None:
     for template, _ in table:
         table.remove(template)
     assert not table
+
+
+def test_a_template_shows_itself() -> None:
+    assert repr(HostTemplate("*.example.com")) == "HostTemplate('*.example.com')"

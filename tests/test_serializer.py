@@ -66,7 +66,16 @@ def test_dumps_and_loads_come_before_encode_and_decode() -> None:
         SimpleNamespace(dumps=json.dumps, decode=json.loads),
         SimpleNamespace(dumps="dumps", loads="loads"),
     ],
-    ids=repr,
+    ids=[
+        "nothing",
+        "number",
+        "str",
+        "bytes",
+        "only dumps",
+        "only loads",
+        "one of each pair",
+        "no functions",
+    ],
 )
 def test_a_module_without_both_functions_raises_when_it_is_given(module: Any) -> None:
     with pytest.raises(EndpointError, match="takes an object with dumps and loads"):

@@ -776,3 +776,14 @@ def test_importing_takes_no_more_than_it_needs(module: str, absent: set[str]) ->
     code = f"import sys, {module}; print(*sys.modules)"
     output = subprocess.check_output([sys.executable, "-c", code], text=True)
     assert not absent & set(output.split())
+
+
+async def test_a_lifespan_that_fails_at_its_end_fails_the_test() -> None:
+    @asynccontextmanager
+    async def lifespan() -> AsyncIterator[None]:
+        yield
+        raise LookupError("left behind")
+
+    with pytest.raises(LookupError, match="left behind"):
+        async with client(Router(lifespan=lifespan)):
+            pass

@@ -171,7 +171,9 @@ async def test_a_certificate_can_be_replaced_but_not_by_one_that_cannot_be_used(
 
 
 @pytest.mark.parametrize(
-    "password", [PASSWORD, PASSWORD.encode(), lambda: PASSWORD], ids=repr
+    "password",
+    [PASSWORD, PASSWORD.encode(), lambda: PASSWORD],
+    ids=["str", "bytes", "function"],
 )
 def test_a_key_may_have_a_password_of_any_kind(
     made: Certificates, password: Any

@@ -134,7 +134,7 @@ class Handshake:
                 connection.logger.warning(
                     "handshake of %s cancelled: a hook took longer than open_timeout, "
                     "or the server ends",
-                    _whose(connection, path),
+                    _whose(connection),
                 )
             raise
         except Exception as error:
@@ -181,7 +181,7 @@ class Handshake:
                 error, heard = wrong, False
                 status, _, text = _means(wrong)
         if not heard:
-            whose = _whose(connection, path)
+            whose = _whose(connection)
             if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
                 connection.logger.error("handshake of %s failed", whose, exc_info=error)
             else:
@@ -310,7 +310,7 @@ class Handshake:
                 response = await self.process_request(connection, request)
         except TimeoutError:
             path = _with_path(connection).path
-            whose = _whose(connection, path)
+            whose = _whose(connection)
             connection.logger.warning(
                 "handshake of %s ended: a hook took longer than %g seconds",
                 whose,
@@ -372,10 +372,8 @@ def _means(error: Exception) -> tuple[HTTPStatus, int, str]:
     return status, CloseCode.INTERNAL_ERROR, "the handshake failed"
 
 
-def _whose(connection: ServerConnection, path: RoutedPath | None) -> str:
-    path = getattr(connection, "path", path)
-    if path is None:
-        return "a request"
+def _whose(connection: ServerConnection) -> str:
+    path = _with_path(connection).path
     return f"path {path!r}" if path.route is None else f"route {path.route}"
 
 

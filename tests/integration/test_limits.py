@@ -358,7 +358,7 @@ async def test_a_connection_that_is_handled_by_another_path_takes_one_place(
 
 @pytest.mark.parametrize("limit", [*LIMITS, "max_backlog", "stall_timeout"])
 @pytest.mark.parametrize(
-    "value", [0, -1, -0.5, True, False, "1", float("nan"), [1], object()], ids=repr
+    "value", [0, -1, -0.5, True, False, "1", float("nan"), [1], {}], ids=repr
 )
 async def test_a_limit_that_is_no_positive_number_raises(
     limit: str, value: Any

@@ -77,7 +77,7 @@ async def test_what_is_no_name_raises_with_the_reason(name: str) -> None:
         assert ws.topics == ()
 
 
-@pytest.mark.parametrize("topic", [None, 7, b"a", ["a"], object()], ids=repr)
+@pytest.mark.parametrize("topic", [None, 7, b"a", ["a"], {}], ids=repr)
 async def test_what_is_neither_a_name_nor_a_filter_raises(topic: Any) -> None:
     hall = Hall()
     async with hall.open():
