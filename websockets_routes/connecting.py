@@ -63,7 +63,8 @@ class Connecting(Composing):
             ws: The connection.
             path: The path to route by, if not the one requested.
         """
-        self._check_root("handles connections")
+        if self._mount is not None:
+            self._check_root("handles connections")
         handler = self.handshake.accepted(ws, path)
         if handler is None:
             return self._handle_open(ws, path)

@@ -103,8 +103,11 @@ class Handshake:
             return text_response(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections")
         try:
             check_host(request)
-            table, host_params = self._find_table(request)
-            path = table.match(request.path, request.headers, host_params)
+            if self.hosts:
+                table, host_params = self._find_table(request)
+                path = table.match(request.path, request.headers, host_params)
+            else:
+                path = self.table.match(request.path, request.headers)
             _with_path(connection).path = path
             response, passed_on = None, False
             if hook is not None or _is_special(connection, request, path):

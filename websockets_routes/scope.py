@@ -15,7 +15,7 @@ from .endpoint import Handles
 from .exceptions import EndpointError, InvalidLimit, RoutesError
 from .naming import endpoint_name
 
-__all__ = ["Scope", "call_handler", "find_error_handler"]
+__all__ = ["Scope", "any_middleware", "call_handler", "find_error_handler"]
 
 
 class Scope:
@@ -95,15 +95,21 @@ def find_error_handler(
     return None
 
 
+def any_middleware(scopes: Sequence[Scope]) -> bool:
+    """Tell whether there is any middleware in these scopes."""
+    # any() would make a generator for each connection.
+    for scope in scopes:  # noqa: SIM110
+        if scope.middleware:
+            return True
+    return False
+
+
 async def call_handler(
     scopes: Sequence[Scope], handler: Handles, ws: Any, path: Any
 ) -> None:
     """Run a handler inside the middleware of its route."""
     middleware = [each for scope in scopes for each in scope.middleware]
-    if middleware:
-        await _call(middleware, 0, handler, ws, path, {})
-    else:
-        await handler.handle(ws, path)
+    await _call(middleware, 0, handler, ws, path, {})
 
 
 async def _call(

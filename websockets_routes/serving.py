@@ -16,7 +16,7 @@ from .path import RoutedPath
 from .protocol import Protocol
 from .pubsub import Topic, Topics
 from .reporting import report
-from .scope import call_handler
+from .scope import any_middleware, call_handler
 
 __all__ = ["serve_connection"]
 
@@ -47,7 +47,11 @@ async def serve_connection(
         if path.route is not None and path.route.subscribe:
             names = path.route.topics(path.params)
             handler = _Subscribing(handler, topics, names)
-        await call_handler(scopes, handler, ws, path)
+        # Not worth a coroutine where there is none.
+        if any_middleware(scopes):
+            await call_handler(scopes, handler, ws, path)
+        else:
+            await handler.handle(ws, path)
     except Exception as error:
         # ConnectionClosed may also be from one of which the handler is a client.
         if isinstance(error, ConnectionClosed) and ws.state is not State.OPEN:
