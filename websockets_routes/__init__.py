@@ -3,8 +3,10 @@
 from .exceptions import (
     BacklogFull,
     BadRequest,
+    BodyTooLarge,
     BuildError,
     CertificateError,
+    ClientDisconnected,
     DuplicateName,
     EndpointError,
     ExtensionError,
@@ -38,8 +40,10 @@ from .router import Router
 __all__ = [
     "BacklogFull",
     "BadRequest",
+    "BodyTooLarge",
     "BuildError",
     "CertificateError",
+    "ClientDisconnected",
     "DuplicateName",
     "EndpointError",
     "ExtensionError",

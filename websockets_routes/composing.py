@@ -68,6 +68,8 @@ class Composing(Declaring, Publishing, ABC):
         self.state: Any = None
         Declaring.__init__(self, prefix, origins)
         Publishing.__init__(self, topics, serializer)
+        #: Whether anything here answers requests.
+        self.answers_requests = False
         for hook in before_handshake:
             self.scope.add_hook(hook)
         for each in middleware:
@@ -131,6 +133,8 @@ class Composing(Declaring, Publishing, ABC):
     def _take(self, router: Composing, mount: _Mount) -> None:
         self.root.topics.adopt(router.topics)
         router._mount = mount
+        if router.answers_requests:
+            self.root.answers_requests = True
         router._use_topics(self.root.topics)
 
     def add_host(self, template: str, router: C, *, name: str | None = None) -> C:
@@ -282,6 +286,9 @@ class Composing(Declaring, Publishing, ABC):
             router.topics = topics
 
     def _add_routes(self, routes: Sequence[Route]) -> None:
+        if any(route.methods is not None for route in routes):
+            root = self.root
+            root.answers_requests = self.answers_requests = True
         # The root first: if it takes them, so does every router on the way.
         mount = self._mount
         if mount is not None:

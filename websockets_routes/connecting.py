@@ -10,10 +10,10 @@ from websockets import Request, Response
 from websockets.asyncio.server import ServerConnection
 
 from .binding import bind_class, bind_factory
-from .composing import Composing
 from .exceptions import MountError
 from .extensions import Extensions, Registrar
 from .protocol import Protocol
+from .requesting import Requesting
 from .serving import serve_connection
 
 __all__ = ["Connecting"]
@@ -21,7 +21,7 @@ __all__ = ["Connecting"]
 P = TypeVar("P", bound=Protocol)
 
 
-class Connecting(Composing):
+class Connecting(Requesting):
     """A router as a handler for ``websockets.serve``, and as what makes connections."""
 
     _has_json = False
@@ -33,7 +33,7 @@ class Connecting(Composing):
         # Of the connections.
         self._attributes: dict[str, Any] = {
             "router": self,
-            "serializer": self._serializer,
+            "serializer": self.serializer,
         }
 
     def extend(self, extension: Callable[[Registrar], Any]) -> None:

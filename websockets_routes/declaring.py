@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from websockets import Headers
 
-from .endpoint import Endpoint
-from .exceptions import TemplateError
+from .endpoint import AnyEndpoint, Endpoint
+from .exceptions import InvalidLimit, TemplateError
 from .handshake import Handshake
+from .limits import check_limit
 from .negotiation import UNSET, Negotiation
 from .path import RoutedPath
 from .resource import Resource, declarations
@@ -18,7 +20,12 @@ from .scope import Scope
 from .table import RouteTable
 from .template import Template
 
-__all__ = ["Declaring", "check_prefix"]
+__all__ = ["MAX_CONTENT_LENGTH", "Declaring", "check_prefix"]
+
+#: Bytes that the body of a request may have, unless something else is said.
+MAX_CONTENT_LENGTH = 5 * 2**20
+
+_METHOD = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")  # RFC 9110 section 5.6.2
 
 E = TypeVar("E", bound=Callable[..., Any])
 
@@ -54,8 +61,10 @@ class Declaring:
         subprotocols: Sequence[str] | None = None,
         max_size: Any = UNSET,
         compression: Any = UNSET,
+        methods: Iterable[str] | None = None,
+        max_content_length: int | None = MAX_CONTENT_LENGTH,
     ) -> Callable[[E], E]:
-        """Declare a route; decorates what handles its connections.
+        """Declare a route; decorates what handles its connections, or requests.
 
         The handler is an ``async def handler(ws, path)``, an ``async def
         handler(ws)``, or a class. A class is made without arguments for each
@@ -91,6 +100,11 @@ class Declaring:
             compression: ``"shared"``, ``"deflate"`` or None; by default, that of the
                 server. Where a connection opens before it is routed, this and
                 ``subprotocols`` come too late.
+            methods: HTTP methods, for a route that answers requests in place of
+                taking connections: its handler is ``f(request)``, plain or a
+                coroutine function, and returns the response. Empty for any method.
+            max_content_length: Bytes that the body of a request may have, 5 MiB by
+                default; None for any number.
 
         Raises:
             TemplateError: If the template cannot work.
@@ -111,6 +125,8 @@ class Declaring:
                 subprotocols=subprotocols,
                 max_size=max_size,
                 compression=compression,
+                methods=methods,
+                max_content_length=max_content_length,
             )
             return endpoint
 
@@ -176,13 +192,23 @@ class Declaring:
     def _make_route(
         self,
         template: str,
-        endpoint: Callable[..., Any] | Endpoint,
+        endpoint: Callable[..., Any] | AnyEndpoint,
         *,
         subprotocols: Sequence[str] | None = None,
         max_size: Any = UNSET,
         compression: Any = UNSET,
+        methods: Iterable[str] | None = None,
+        max_content_length: int | None = MAX_CONTENT_LENGTH,
         **options: Any,
     ) -> Route:
+        if methods is not None:
+            # h11, and all that answers requests, is imported only where it is used.
+            from .http.endpoint import RequestEndpoint
+
+            check_limit("max_content_length", max_content_length)
+            options["methods"] = _check_methods(methods)
+            options["max_content_length"] = max_content_length
+            endpoint = RequestEndpoint(cast(Callable[..., Any], endpoint))
         return Route(
             self.prefix + template,
             endpoint,
@@ -215,6 +241,14 @@ class Declaring:
             BadRequest: If the target is malformed.
         """
         return self._table.match(raw_path, headers)
+
+
+def _check_methods(methods: Iterable[str]) -> frozenset[str]:
+    names = [methods] if isinstance(methods, str) else list(methods)
+    for name in names:
+        if not isinstance(name, str) or not _METHOD.fullmatch(name):
+            raise InvalidLimit(f"{name!r} is no HTTP method")
+    return frozenset(names)
 
 
 def check_prefix(prefix: str) -> str:

@@ -17,7 +17,7 @@ from .inputs import inputs_of, settle_inputs
 from .naming import endpoint_name
 from .path import RoutedPath
 
-__all__ = ["NO_VALUES", "Endpoint", "Handler", "Handles", "Values"]
+__all__ = ["NO_VALUES", "AnyEndpoint", "Endpoint", "Handler", "Handles", "Values"]
 
 #: What middleware hands on to a handler, by name.
 Values = Mapping[str, Any]
@@ -42,7 +42,28 @@ class Handler(Handles, Protocol):
         """Return None to go on, a response to refuse, or an awaitable of either."""
 
 
-class Endpoint:
+class AnyEndpoint:
+    """What a route leads to.
+
+    Attributes:
+        target: The function or class.
+        name: What it is called in logs and tables: ``module:name``.
+        inputs: The headers and query parameters that it declares.
+    """
+
+    def __init__(self, target: Any) -> None:
+        self.target = target
+        self.name = endpoint_name(target)
+        self.inputs = inputs_of(target, _METHODS)
+        settle_inputs(target)
+        if not callable(target):
+            raise EndpointError(self.name, "it must be a function or a class")
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name})"
+
+
+class Endpoint(AnyEndpoint):
     """What handles connections, checked when declared.
 
     Args:
@@ -52,9 +73,6 @@ class Endpoint:
         callback: Whether it is a function ``f(ws, opcode, payload)`` instead.
 
     Attributes:
-        target: The same.
-        name: What it is called in logs and tables: ``module:name``.
-        inputs: The headers and query parameters that it declares.
         open: Makes what serves one connection.
 
     Raises:
@@ -64,12 +82,7 @@ class Endpoint:
     open: Callable[[], Handler]
 
     def __init__(self, target: Any, *, callback: bool = False) -> None:
-        self.target = target
-        self.name = endpoint_name(target)
-        self.inputs = inputs_of(target, _METHODS)
-        settle_inputs(target)
-        if not callable(target):
-            raise EndpointError(self.name, "it must be a function or a class")
+        super().__init__(target)
         if callback:
             self.open = self._callback()
         elif inspect.isclass(target):
@@ -80,9 +93,6 @@ class Endpoint:
                 self.open = self._handler_class()
         else:
             self.open = self._function()
-
-    def __repr__(self) -> str:
-        return f"Endpoint({self.name})"
 
     def _error(self, problem: str) -> EndpointError:
         return EndpointError(self.name, problem)

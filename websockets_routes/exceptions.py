@@ -11,8 +11,10 @@ from websockets import CloseCode
 __all__ = [
     "BacklogFull",
     "BadRequest",
+    "BodyTooLarge",
     "BuildError",
     "CertificateError",
+    "ClientDisconnected",
     "DuplicateName",
     "EndpointError",
     "ExtensionError",
@@ -165,6 +167,31 @@ class InvalidJSON(RoutesError, ValueError):
 
     status = HTTPStatus.BAD_REQUEST
     close_code = CloseCode.INVALID_DATA
+
+
+class BodyTooLarge(RoutesError):
+    """The body of a request is longer than it may be.
+
+    Attributes:
+        limit: Bytes that it may have.
+    """
+
+    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    close_code = CloseCode.MESSAGE_TOO_BIG
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit)
+        self.limit = limit
+
+    def __str__(self) -> str:
+        return f"the body has more than {self.limit} bytes; see max_content_length"
+
+
+class ClientDisconnected(RoutesError):
+    """A client went away, or took too long, before the end of its request."""
+
+    status = HTTPStatus.REQUEST_TIMEOUT
+    close_code = CloseCode.GOING_AWAY
 
 
 class BacklogFull(RoutesError):

@@ -104,7 +104,7 @@ class Handshake:
         try:
             check_host(request)
             if self.hosts:
-                table, host_params = self._find_table(request)
+                table, host_params = self.find_table(request)
                 path = table.match(request.path, request.headers, host_params)
             else:
                 path = self.table.match(request.path, request.headers)
@@ -146,13 +146,14 @@ class Handshake:
             response.body = b""
         return response
 
-    def _find_host(self, request: Request) -> tuple[HostRoutes, dict[str, str]] | None:
+    def _find_host(self, request: Any) -> tuple[HostRoutes, dict[str, str]] | None:
         """Find the routes of the host that is asked for, and the params of its name."""
         if not self.hosts:
             return None
         return self.hosts.match(host_of(request))
 
-    def _find_table(self, request: Request) -> tuple[RouteTable, dict[str, str]]:
+    def find_table(self, request: Any) -> tuple[RouteTable, dict[str, str]]:
+        """Find the routes that a request is for, and the params of its host."""
         found = self._find_host(request)
         return (self.table, {}) if found is None else (found[0].table, found[1])
 
@@ -207,7 +208,7 @@ class Handshake:
             passed_on: Whether that route was asked already.
         """
         target = parse_target(request.path)
-        table, host_params = self._find_table(request)
+        table, host_params = self.find_table(request)
         others = table.matches(request.path, target, request.headers, host_params, path)
         for match in others if passed_on else chain((path,), others):
             route = match.route
@@ -224,14 +225,18 @@ class Handshake:
         _with_path(connection).path = unmatched
         return await self._answer_unmatched(connection, request, unmatched)
 
+    def find_not_found(self, request: Any) -> NotFound | None:
+        """Find what answers an unmatched path, on the host that is asked for."""
+        found = self._find_host(request)
+        if found is not None and found[0].handshake.not_found is not None:
+            return found[0].handshake.not_found
+        return self.not_found
+
     async def _answer_unmatched(
         self, connection: ServerConnection, request: Request, path: RoutedPath
     ) -> Response:
         path.outcome = NOT_FOUND
-        not_found = self.not_found
-        found = self._find_host(request)
-        if found is not None:
-            not_found = found[0].handshake.not_found or not_found
+        not_found = self.find_not_found(request)
         if not_found is not None:
             refusal = await _response(not_found(connection, path))
             if refusal is not None:

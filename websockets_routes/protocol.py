@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Coroutine
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from websockets import ConnectionClosed, Headers, ServerProtocol, State
 from websockets.asyncio.server import Server
@@ -25,6 +25,7 @@ from websockets.typing import Data, DataLike
 
 from .answering import answer_malformed_requests
 from .closing import check_close_code, close_in_time, close_reason
+from .cookies import parse_cookies
 from .exceptions import NotServing
 from .opcodes import OpCode
 from .path import RoutedPath
@@ -116,21 +117,8 @@ class Protocol(SendingConnection):
 
     @property
     def cookies(self) -> dict[str, str]:
-        """The cookies of the request, by name; the first of a name counts.
-
-        What is no ``name=value`` is passed over (RFC 6265 section 5.4 has user agents
-        send the more specific one first).
-        """
-        found: dict[str, str] = {}
-        for header in self.headers.get_all("Cookie"):
-            for pair in header.split(";"):
-                name, equals, value = pair.partition("=")
-                name, value = name.strip(" \t"), value.strip(" \t")
-                if len(value) > 1 and value[0] == value[-1] == '"':
-                    value = value[1:-1]
-                if equals and name:
-                    found.setdefault(name, value)
-        return found
+        """The cookies of the request, by name; the first of a name counts."""
+        return parse_cookies(self.headers)
 
     @property
     def client_address(self) -> str | None:
@@ -317,6 +305,23 @@ class Protocol(SendingConnection):
         report_later(scopes, error, self, path, self.logger, what, self.server)
 
     # What websockets calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        router = self.router
+        if (
+            router is not None
+            and router.answers_requests
+            and hasattr(self.server, "requests")
+        ):
+            from .http.connection import HTTPConnection
+
+            HTTPConnection(self).stand_before(cast(asyncio.Transport, transport))
+        else:
+            super().connection_made(transport)
+
+    def begin(self, transport: asyncio.Transport) -> None:
+        """Begin with a connection that asked for an upgrade; for this package."""
+        super().connection_made(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._expiry is not None:

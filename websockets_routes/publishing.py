@@ -22,11 +22,12 @@ class Publishing:
 
     Attributes:
         topics: The topics: their hooks, counts and limits.
+        serializer: What makes JSON, and reads it.
     """
 
     def __init__(self, topics: Topics, serializer: Serializer) -> None:
         self.topics = topics
-        self._serializer = serializer
+        self.serializer = serializer
 
     def topic(
         self,
@@ -80,7 +81,7 @@ class Publishing:
         compress: bool | None = None,
     ) -> Receipt:
         """Publish a value as JSON to all subscribers."""
-        text = self._serializer.dumps(value)
+        text = self.serializer.dumps(value)
         return self.publish(topic, text, opcode, exclude=exclude, compress=compress)
 
     def publish_threadsafe(

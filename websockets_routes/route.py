@@ -9,7 +9,7 @@ from websockets import Headers
 
 from .arity import is_async, takes
 from .builder import Builder
-from .endpoint import Endpoint
+from .endpoint import AnyEndpoint, Endpoint
 from .exceptions import BuildError, EndpointError, InvalidTopic
 from .naming import endpoint_name
 from .negotiation import Negotiation
@@ -36,6 +36,9 @@ class Route:
         condition: A plain function ``condition(path, headers)`` that may veto a
             match, or None.
         subscribe: The topics that its connections hear from the moment they open.
+        methods: The methods of the requests that it answers, empty for all of them;
+            None if it takes WebSocket connections.
+        max_content_length: Bytes of a request's body, or None for any number.
         negotiation: What it agrees on with clients other than its server, or None.
         scopes: What the routers add that it is in, the outermost first.
 
@@ -47,7 +50,7 @@ class Route:
     def __init__(
         self,
         template: str,
-        endpoint: Callable[..., Any] | Endpoint,
+        endpoint: Callable[..., Any] | AnyEndpoint,
         *,
         name: str | None = None,
         requirements: Mapping[str, str] | None = None,
@@ -55,6 +58,8 @@ class Route:
         condition: Condition | None = None,
         subscribe: Subscribe = (),
         negotiation: Negotiation | None = None,
+        methods: frozenset[str] | None = None,
+        max_content_length: int | None = None,
         scopes: tuple[Scope, ...] = (),
     ) -> None:
         self.template = Template(template, requirements, defaults)
@@ -63,9 +68,11 @@ class Route:
         self.scopes = scopes
         self.negotiation = negotiation or None
         self._builder = Builder(self.template, self.template.build, parse_target)
-        if not isinstance(endpoint, Endpoint):
+        if not isinstance(endpoint, AnyEndpoint):
             endpoint = Endpoint(endpoint)
-        self.endpoint = endpoint
+        self.endpoint: Any = endpoint
+        self.methods = methods
+        self.max_content_length = max_content_length
         self.name = name
         self.condition = condition
         if condition is not None:
@@ -110,8 +117,19 @@ class Route:
             condition=self.condition,
             subscribe=self.subscribe,
             negotiation=self.negotiation,
+            methods=self.methods,
+            max_content_length=self.max_content_length,
             scopes=(*scopes, *self.scopes),
         )
+
+    def answers(self, method: str) -> int | None:
+        """Tell whether it answers a method, and how well: the least is the best."""
+        methods = self.methods
+        if not methods:
+            return 2
+        if method in methods:
+            return 0
+        return 1 if method == "HEAD" and "GET" in methods else None
 
     def describe(self) -> list[str]:
         """Describe in a line each what its connections meet, in that order."""

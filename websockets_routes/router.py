@@ -24,7 +24,7 @@ from .reporting import report_later
 from .runner import Runner
 from .sending import STALL_TIMEOUT
 from .serializer import Serializer
-from .servers import RoutedServer, Servers
+from .servers import HTTPTimeouts, RoutedServer, Servers
 
 __all__ = ["Router"]
 
@@ -166,6 +166,9 @@ class Router(Connecting):
         stall_timeout: float | None = STALL_TIMEOUT,
         max_connections: int | None = MAX_CONNECTIONS,
         max_connections_per_address: int | None = None,
+        header_timeout: float | None = 10,
+        body_timeout: float | None = 30,
+        idle_timeout: float | None = 75,
         **kwargs: Any,
     ) -> RoutedServer:
         """Serve the routes; an unmatched path is refused with HTTP 404.
@@ -194,6 +197,10 @@ class Router(Connecting):
                 503; None for no limit.
             max_connections_per_address: The same for each address of a client. None
                 by default: behind a proxy, all clients share one.
+            header_timeout: Seconds for the head of an HTTP request; that of a
+                handshake too, while the router has HTTP routes.
+            body_timeout: Seconds for each 64 KiB of the body of a request.
+            idle_timeout: Seconds that an HTTP connection may wait between requests.
             **kwargs: See ``websockets.serve``.
 
         Raises:
@@ -201,6 +208,9 @@ class Router(Connecting):
         """
         check_limit("max_backlog", max_backlog)
         check_limit("stall_timeout", stall_timeout)
+        check_limit("header_timeout", header_timeout)
+        check_limit("body_timeout", body_timeout)
+        check_limit("idle_timeout", idle_timeout)
         limits = ConnectionLimits(max_connections, max_connections_per_address)
         attributes: dict[str, Any] = {}
         if max_backlog is not None:
@@ -233,7 +243,12 @@ class Router(Connecting):
         )
         timeout = kwargs.get("close_timeout", _CLOSE_TIMEOUT)
         return self._servers.add(
-            server, limits, self._report_task, lambda: self.routers, timeout
+            server,
+            limits,
+            self._report_task,
+            lambda: self.routers,
+            timeout,
+            HTTPTimeouts(header_timeout, body_timeout, idle_timeout),
         )
 
     def unix_serve(self, path: str | None = None, **kwargs: Any) -> RoutedServer:

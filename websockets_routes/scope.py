@@ -5,13 +5,13 @@ A route has the scopes of all routers that it is in, the outermost first.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from websockets.typing import Origin
 
 from .arity import is_plain, keywords, takes
-from .endpoint import Handles
+from .endpoint import NO_VALUES, Values
 from .exceptions import EndpointError, InvalidLimit, RoutesError
 from .naming import endpoint_name
 
@@ -105,33 +105,37 @@ def any_middleware(scopes: Sequence[Scope]) -> bool:
 
 
 async def call_handler(
-    scopes: Sequence[Scope], handler: Handles, ws: Any, path: Any
-) -> None:
-    """Run a handler inside the middleware of its route."""
+    scopes: Sequence[Scope], handler: Any, ws: Any, path: Any
+) -> Any:
+    """Run a handler inside the middleware of its route; return what it returns."""
     middleware = [each for scope in scopes for each in scope.middleware]
-    await _call(middleware, 0, handler, ws, path, {})
+    return await _call(middleware, 0, handler, ws, path, NO_VALUES)
 
 
 async def _call(
-    middleware: Sequence[Callable[..., Awaitable[None]]],
+    middleware: Sequence[Callable[..., Awaitable[Any]]],
     index: int,
-    handler: Handles,
+    handler: Any,
     ws: Any,
     path: Any,
-    values: Mapping[str, Any],
-) -> None:
+    values: Values,
+) -> Any:
     if index == len(middleware):
-        await handler.handle(ws, path, values)
-        return
+        return await handler.handle(ws, path, values)
     called = False
+    inner: Any = None
 
-    async def call_next(ws: Any = ws, path: Any = path, **more: Any) -> None:
-        nonlocal called
+    async def call_next(ws: Any = ws, path: Any = path, **more: Any) -> Any:
+        nonlocal called, inner
         if called:
             raise RoutesError("call_next was called twice; a handler runs once")
         called = True
-        await _call(middleware, index + 1, handler, ws, path, {**values, **more})
+        further = {**values, **more}
+        inner = await _call(middleware, index + 1, handler, ws, path, further)
+        return inner
 
     function = middleware[index]
     asked = {name: values[name] for name in keywords(function) if name in values}
-    await function(ws, path, call_next, **asked)
+    result = await function(ws, path, call_next, **asked)
+    # What only looks on need not hand on the response.
+    return inner if result is None else result

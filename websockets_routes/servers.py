@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from websockets import CloseCode
 from websockets.asyncio.server import Server, ServerConnection
@@ -20,12 +20,29 @@ from .lifespan import Lifetime
 from .limits import ConnectionLimits
 from .tasks import Tasks
 
-__all__ = ["RoutedServer", "Servers"]
+if TYPE_CHECKING:
+    from .http.connection import HTTPConnection
+
+__all__ = ["HTTPTimeouts", "RoutedServer", "Servers"]
 
 T = TypeVar("T")
 
 # What error handlers get, in seconds, when everything else has ended.
 _LAST_REPORTS = 5.0
+
+
+class HTTPTimeouts(NamedTuple):
+    """Seconds that a client may take, or None for any number.
+
+    Attributes:
+        header: For the head of a request.
+        body: For each 64 KiB of its body.
+        idle: Between one request and the next.
+    """
+
+    header: float | None = 10.0
+    body: float | None = 30.0
+    idle: float | None = 75.0
 
 
 class RoutedServer(Server):
@@ -36,10 +53,14 @@ class RoutedServer(Server):
     lifetime: Lifetime
     # Reports of errors that are on their way to error handlers.
     reports: set[asyncio.Task[Any]]
+    # Connections that have asked for no upgrade, and what they may take.
+    requests: set[HTTPConnection]
+    http: HTTPTimeouts
     #: Called once, when the server begins to close.
     closing: Callable[[], None] | None = None
     _ending: asyncio.Task[None] | None = None
     _broken = False
+    _close_timeout: float | None
 
     def close(self, *args: Any, **kwargs: Any) -> None:
         if self._ending is None:
@@ -62,10 +83,22 @@ class RoutedServer(Server):
     async def _end(self, *args: Any, **kwargs: Any) -> None:
         await self.stop_listening()
         super().close(*args, **kwargs)
+        if self.requests:
+            await self._end_requests()
         await super().wait_closed()
         await self.tasks.end()
         await self._end_reports()
         await self.lifetime.end()
+
+    async def _end_requests(self) -> None:
+        """Let responses that have begun end, but not for ever."""
+        for connection in tuple(self.requests):
+            connection.shutdown()
+        tasks = [each.task for each in self.requests if each.task is not None]
+        if tasks:
+            await asyncio.wait(tasks, timeout=self._close_timeout)
+        for connection in tuple(self.requests):
+            connection.abort()
 
     async def _end_reports(self) -> None:
         # Error handlers may need what the lifespan holds; but not for ever.
@@ -108,6 +141,7 @@ class Servers:
         failed: Callable[[Server, BaseException], None],
         routers: Callable[[], Sequence[Any]],
         close_timeout: float | None,
+        http: HTTPTimeouts,
     ) -> RoutedServer:
         """Turn a server of ``websockets.serve``, not yet started, into one of ours.
 
@@ -119,12 +153,16 @@ class Servers:
                 before the inner.
             close_timeout: What closing a connection may take, in seconds; shutdown
                 functions have half of it.
+            http: What clients may take that ask for no upgrade.
         """
         server.__class__ = RoutedServer
         assert isinstance(server, RoutedServer)
         server.tasks = Tasks("the server", partial(failed, server))
         server.limits = limits
         server.reports = set()
+        server.requests = set()
+        server.http = http
+        server._close_timeout = close_timeout
         timeout = None if close_timeout is None else close_timeout / 2
         server.lifetime = Lifetime(routers, server.logger, timeout, server.end_broken)
         server.create_server = partial(_create_server, server, server.create_server)

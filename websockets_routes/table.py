@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping
-from itertools import dropwhile
+from itertools import dropwhile, groupby
+from operator import itemgetter
+from typing import Any
 
 from websockets import Headers
 
@@ -30,6 +32,8 @@ class RouteTable:
         self._routes: list[Route] = []
         self._by_name: dict[str, Route] = {}
         self._tree: Tree[Route] = Tree()
+        # Those of requests; a path may lead to both.
+        self._requests: Tree[Route] | None = None
         self._lock = threading.Lock()
 
     def add(self, *routes: Route) -> None:
@@ -48,7 +52,12 @@ class RouteTable:
             self._by_name = named
             for route in routes:
                 self._routes.append(route)
-                self._tree.add(route.template, route)
+                if route.methods is None:
+                    self._tree.add(route.template, route)
+                else:
+                    if self._requests is None:
+                        self._requests = Tree()
+                    self._requests.add(route.template, route)
 
     @property
     def declared(self) -> tuple[Route, ...]:
@@ -122,6 +131,54 @@ class RouteTable:
             if route.condition is None or _met(route.condition, path, headers):
                 yield path
 
+    @property
+    def has_requests(self) -> bool:
+        """Whether any of the routes answers requests."""
+        return self._requests is not None
+
+    def requests(
+        self,
+        raw: str,
+        target: Target,
+        method: str,
+        headers: Headers | None = None,
+        host: Mapping[str, str] = _NO_PARAMS,
+    ) -> Iterator[RoutedPath]:
+        """Find what answers a request, the best first.
+
+        Of equally specific ones, a route of this very method comes before one that
+        answers HEAD because it answers GET, and that before one for any method.
+
+        Args:
+            raw: The request target.
+            target: The same, parsed.
+            method: The method.
+            headers: For conditions that look at them.
+            host: The params of the host; those of the path come before them.
+        """
+        if self._requests is None:
+            return
+        context: dict[Any, Any] = {}
+        for _, group in groupby(self._requests.matches(target), _specificity_of):
+            ranked = [
+                (rank, route, params)
+                for route, params in group
+                if (rank := route.answers(method)) is not None
+            ]
+            for _, route, params in sorted(ranked, key=itemgetter(0)):
+                params = {**host, **params} if host else params
+                path = RoutedPath(raw, target, route, params, context)
+                if route.condition is None or _met(route.condition, path, headers):
+                    yield path
+
+    def methods(self, target: Target) -> set[str]:
+        """List the methods that are answered at a target."""
+        found: set[str] = set()
+        if self._requests is not None:
+            for route, _ in self._requests.matches(target):
+                found |= route.methods or frozenset()
+        return found
+
     def has(self, name: str) -> bool:
         """Tell whether a route has a name."""
         return name in self._by_name
@@ -137,6 +194,10 @@ class RouteTable:
         if route is None:
             raise UnknownName(name, tuple(self._by_name))
         return route.url(params)
+
+
+def _specificity_of(match: tuple[Route, Any]) -> tuple[int, ...]:
+    return _specificity(match[0])
 
 
 def _specificity(route: Route) -> tuple[int, ...]:
