@@ -33,7 +33,7 @@ from .opcodes import OpCode
 from .path import QueryParams, RoutedPath
 from .protocol import Protocol
 from .pubsub import Filter, Overflow, Receipt, Statistics, Subscribed, Topic, Topics
-from .resource import Resource, websocket
+from .resource import Resource, delete, get, patch, post, put, websocket
 from .route import Route
 from .router import Router
 
@@ -78,8 +78,13 @@ __all__ = [
     "Topics",
     "UnknownName",
     "WrongThread",
+    "delete",
+    "get",
     "header",
     "param",
+    "patch",
+    "post",
+    "put",
     "websocket",
 ]
 

@@ -11,7 +11,7 @@ from websockets.asyncio.server import ServerConnection
 
 from .binding import bind_class, bind_factory
 from .exceptions import MountError
-from .extensions import Extensions, Registrar
+from .extensions import Extensions
 from .protocol import Protocol
 from .requesting import Requesting
 from .serving import serve_connection
@@ -36,11 +36,13 @@ class Connecting(Requesting):
             "serializer": self.serializer,
         }
 
-    def extend(self, extension: Callable[[Registrar], Any]) -> None:
+    def extend(self, extension: Callable[..., Any]) -> None:
         """Add methods and attributes to the connections of this router.
 
         Args:
-            extension: A function ``f(ws)``, called now; ``ws`` is a ``Registrar``.
+            extension: A function ``f(ws)`` or ``f(request, response, ws)``, called
+                now; these are ``Registrar`` objects. What it adds to responses, those
+                have that ``request.response(…)`` makes.
 
         Raises:
             ExtensionError: If a name is taken, or if the router served already.
@@ -48,6 +50,7 @@ class Connecting(Requesting):
         """
         self._check_root("extends connections")
         self._extensions.add(extension)
+        self._request_class = None
 
     # No coroutine function: its frame would stay for as long as the connection.
     def handle(

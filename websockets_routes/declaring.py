@@ -14,7 +14,7 @@ from .handshake import Handshake
 from .limits import check_limit
 from .negotiation import UNSET, Negotiation
 from .path import RoutedPath
-from .resource import Resource, declarations
+from .resource import WEBSOCKET, declarations
 from .route import Condition, Route, Subscribe
 from .scope import Scope
 from .table import RouteTable
@@ -153,28 +153,31 @@ class Declaring:
 
     def register(
         self,
-        routes: Resource | Iterable[tuple[str, str, Callable[..., Any]]],
+        routes: Any,
         prefix: str = "",
     ) -> None:
         """Declare the routes of a resource.
 
         Args:
-            routes: A ``Resource``, or a list of ``(method, template, callback)`` as
-                its ``routes()`` gives, with ``"WEBSOCKET"`` for the method.
+            routes: A ``Resource``, or any other object or class whose methods are
+                decorated; or a list of ``(method, template, callback)`` as the
+                ``routes()`` of a resource gives, with ``"WEBSOCKET"`` for the method
+                of connections.
             prefix: A template to put before theirs.
 
         Raises:
             TemplateError: If a template cannot work.
             EndpointError: If it is no such list, or if a callback cannot work.
         """
-        made = [
-            self._make_route(
-                prefix + each.template,
-                Endpoint(callback, callback=True),
-                **each.options,
-            )
-            for each, callback in declarations(routes)
-        ]
+        made = []
+        for each, callback in declarations(routes):
+            options = each.options
+            endpoint: Any = callback
+            if each.method == WEBSOCKET:
+                endpoint = Endpoint(callback, callback=True)
+            else:
+                options = {**options, "methods": (each.method,)}
+            made.append(self._make_route(prefix + each.template, endpoint, **options))
         self._add_routes(made)
 
     def add_route(

@@ -68,15 +68,21 @@ class Extensions:
 
     Attributes:
         attributes: What they add to a connection class, by name.
+        request: What they add to requests.
+        response: What they add to the responses that ``request.response`` makes.
     """
 
     def __init__(self, base: type) -> None:
         self._base = base
         self._closed = False
         self.attributes: dict[str, Any] = {}
+        self.request: dict[str, Any] = {}
+        self.response: dict[str, Any] = {}
 
-    def add(self, extension: Callable[[Registrar], Any]) -> None:
+    def add(self, extension: Callable[..., Any]) -> None:
         """Run an extension ``f(ws)`` and keep what it registers.
+
+        One that is ``f(request, response, ws)`` adds to requests and responses too.
 
         Raises:
             ExtensionError: If a name is taken or no identifier, or if connections
@@ -84,19 +90,37 @@ class Extensions:
         """
         if self._closed:
             raise ExtensionError("extensions must be registered before serving")
-        if not takes(extension, 1):
-            raise ExtensionError(f"{extension!r} must be a function f(ws)")
         added: dict[str, Any] = {}
+        ws = self._registrar("connection", self.attributes, added, self._base)
+        if takes(extension, 1):
+            extension(ws)
+        elif takes(extension, 3):
+            # What answers requests is imported only where it is used.
+            from .http.request import Request
+            from .http.response import Response
 
+            more: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
+            request = self._registrar("request", self.request, more[0], Request)
+            response = self._registrar("response", self.response, more[1], Response)
+            extension(request, response, ws)
+            self.request |= more[0]
+            self.response |= more[1]
+        else:
+            problem = "must be a function f(ws) or f(request, response, ws)"
+            raise ExtensionError(f"{extension!r} {problem}")
+        self.attributes |= added
+
+    def _registrar(
+        self, what: str, taken: dict[str, Any], added: dict[str, Any], base: type
+    ) -> Registrar:
         def add(name: str, value: Any) -> None:
             if not name.isidentifier():
                 raise ExtensionError(f"{name!r} is no name for an attribute")
-            if name in self.attributes or name in added or name in _names(self._base):
-                raise ExtensionError(f"a connection has an attribute {name!r} already")
+            if name in taken or name in added or name in _names(base):
+                raise ExtensionError(f"a {what} has an attribute {name!r} already")
             added[name] = value
 
-        extension(Registrar(add))
-        self.attributes |= added
+        return Registrar(add)
 
     def close(self, base: type) -> dict[str, Any]:
         """Take no more extensions; return what they add to a class.

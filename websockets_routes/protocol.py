@@ -313,9 +313,7 @@ class Protocol(SendingConnection):
             and router.answers_requests
             and hasattr(self.server, "requests")
         ):
-            from .http.connection import HTTPConnection
-
-            HTTPConnection(self).stand_before(cast(asyncio.Transport, transport))
+            router.stand_before(self, cast(asyncio.Transport, transport))
         else:
             super().connection_made(transport)
 

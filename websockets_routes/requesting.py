@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cached_property
+import asyncio
+import os
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .composing import Composing
+from .exceptions import EndpointError
+from .extensions import Extensions
+from .protocol import Protocol
+from .template import Template
 
 if TYPE_CHECKING:
     from .http.request import Request
@@ -23,6 +28,9 @@ class Requesting(Composing):
     ``f(request)``, plain or a coroutine function. It returns a ``Response``, a str,
     bytes, None (204), an async iterator to be streamed, or what is sent as JSON.
     """
+
+    _extensions: Extensions
+    _request_class: type[Request] | None = None
 
     def get(self, template: str, **options: Any) -> Callable[[E], E]:
         """Declare what answers GET, and HEAD unless something else does."""
@@ -64,9 +72,74 @@ class Requesting(Composing):
         """Declare what answers every method that has no route of its own here."""
         return self.route(template, methods=(), **options)
 
-    @cached_property
+    def static(
+        self,
+        prefix: str,
+        directory: str | os.PathLike[str],
+        *,
+        name: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """Answer GET with the files below a directory, and with nothing else.
+
+        Args:
+            prefix: What stands before the names of files, such as ``/assets``.
+            directory: Where they are.
+            name: The name for ``url_for``, with the param ``filename``.
+            headers: What to add to each response, such as ``Cache-Control``.
+
+        Raises:
+            NotADirectoryError: If there is no such directory.
+        """
+        from .http.static import StaticFiles
+
+        files = StaticFiles(directory, headers)
+        self.add_route(f"{prefix}/*filename", files, name=name, methods=("GET",))
+
+    def publish_endpoint(
+        self, template: str = "/publish/*topic", *, token: str, **options: Any
+    ) -> None:
+        """Publish what is posted, for whoever knows a token.
+
+        The body is the message: text if its type says so, binary otherwise. The
+        answer is the ``Receipt`` as JSON. The token is asked for in the header
+        ``Authorization: Bearer …``, and compared in constant time.
+
+        Args:
+            template: The URL template, with a param ``topic``.
+            token: The token; it should be long, and random.
+            **options: See ``route``.
+
+        Raises:
+            EndpointError: If the token is empty, or if the template has no ``topic``.
+        """
+        from .http.publishing import PublishEndpoint
+
+        if "topic" not in Template(template).parameters:
+            problem = f"the template {template!r} needs a param 'topic'"
+            raise EndpointError("publish_endpoint", problem)
+        endpoint = PublishEndpoint(self, token)
+        self.add_route(template, endpoint, methods=("POST",), **options)
+
+    def stand_before(self, ws: Protocol, transport: asyncio.Transport) -> None:
+        """Wait for a request before a connection begins; for this package."""
+        from .http.connection import HTTPConnection
+
+        HTTPConnection(ws).stand_before(transport)
+
+    @property
     def request_class(self) -> type[Request]:
         """The class of the requests of this router."""
-        from .http.request import Request
+        if self._request_class is None:
+            from .http.request import Request
+            from .http.response import Response
 
-        return type("Request", (Request,), {"router": self, "__doc__": Request.__doc__})
+            response = type("Response", (Response,), dict(self._extensions.response))
+            attributes = {
+                "__doc__": Request.__doc__,
+                "router": self,
+                "response": response,
+                **self._extensions.request,
+            }
+            self._request_class = type("Request", (Request,), attributes)
+        return self._request_class

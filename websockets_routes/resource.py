@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, TypeVar
 
 from .exceptions import EndpointError
 from .naming import endpoint_name
 
-__all__ = ["WEBSOCKET", "Declaration", "Resource", "declarations", "websocket"]
+__all__ = [
+    "WEBSOCKET",
+    "Declaration",
+    "Resource",
+    "declarations",
+    "delete",
+    "get",
+    "patch",
+    "post",
+    "put",
+    "websocket",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 #: The method, in lists of routes, of those that are for WebSocket connections.
 WEBSOCKET = "WEBSOCKET"
+
+_METHODS = (WEBSOCKET, "GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
 
 _DECLARED = "__websockets_routes__"
 
@@ -36,11 +50,44 @@ def websocket(template: str, **options: Any) -> Callable[[F], F]:
         template: The URL template.
         **options: See ``Router.route``.
     """
+    return _declare(WEBSOCKET, template, options)
 
+
+def get(template: str, **options: Any) -> Callable[[F], F]:
+    """Declare that a method answers GET requests: ``f(self, request)``.
+
+    Args:
+        template: The URL template.
+        **options: See ``Router.route``.
+    """
+    return _declare("GET", template, options)
+
+
+def post(template: str, **options: Any) -> Callable[[F], F]:
+    """Declare that a method answers POST requests; see ``get``."""
+    return _declare("POST", template, options)
+
+
+def put(template: str, **options: Any) -> Callable[[F], F]:
+    """Declare that a method answers PUT requests; see ``get``."""
+    return _declare("PUT", template, options)
+
+
+def patch(template: str, **options: Any) -> Callable[[F], F]:
+    """Declare that a method answers PATCH requests; see ``get``."""
+    return _declare("PATCH", template, options)
+
+
+def delete(template: str, **options: Any) -> Callable[[F], F]:
+    """Declare that a method answers DELETE requests; see ``get``."""
+    return _declare("DELETE", template, options)
+
+
+def _declare(method: str, template: str, options: dict[str, Any]) -> Callable[[F], F]:
     def declare(function: F) -> F:
         declared: tuple[Declaration, ...] = vars(function).get(_DECLARED, ())
         # Decorators run from the bottom up; the list reads from the top down.
-        declaration = Declaration(WEBSOCKET, template, options)
+        declaration = Declaration(method, template, options)
         setattr(function, _DECLARED, (declaration, *declared))
         return function
 
@@ -48,7 +95,9 @@ def websocket(template: str, **options: Any) -> Callable[[F], F]:
 
 
 class Resource:
-    """A group of routes; subclass it, and decorate methods with ``@websocket``.
+    """A group of routes; decorate methods with ``@websocket``, ``@get``, ``@post``….
+
+    Any class may do so; this one lists its routes besides.
 
     ``Router.register`` takes an instance, which serves all connections. A
     subclass inherits the routes of its bases: a method that it overrides is called
@@ -63,7 +112,7 @@ class Resource:
             for declaration, callback in self.declarations()
         ]
 
-    def declarations(self) -> list[tuple[Declaration, Callable[..., Any]]]:
+    def declarations(self: Any) -> list[tuple[Declaration, Callable[..., Any]]]:
         """List the same with everything that the decorators were given."""
         declared: dict[str, tuple[Declaration, ...]] = {}
         for cls in reversed(type(self).__mro__):
@@ -81,16 +130,24 @@ class Resource:
         ]
 
 
-def declarations(
-    routes: Resource | Iterable[tuple[str, str, Callable[..., Any]]],
-) -> list[tuple[Declaration, Callable[..., Any]]]:
+def declarations(routes: Any) -> list[tuple[Declaration, Callable[..., Any]]]:
     """List the declarations of a resource, or of a list such as ``routes()`` gives.
+
+    Args:
+        routes: An instance whose methods are decorated, or a class that is made
+            without arguments; or a list of ``(method, template, callback)``.
 
     Raises:
         EndpointError: If it is neither, or if a method is unknown.
     """
+    if inspect.isclass(routes):
+        routes = routes()
     if isinstance(routes, Resource):
         return routes.declarations()
+    if not isinstance(routes, Iterable):
+        found = Resource.declarations(routes)
+        if found:
+            return found
     try:
         found = [
             (Declaration(method, template, {}), callback)
@@ -99,12 +156,14 @@ def declarations(
     except (TypeError, ValueError):
         raise EndpointError(
             endpoint_name(routes),
-            "register takes a Resource or a list of (method, template, callback)",
+            "register takes an object with decorated methods, or a list of "
+            "(method, template, callback)",
         ) from None
     for declaration, callback in found:
-        if declaration.method != WEBSOCKET:
+        if declaration.method not in _METHODS:
+            known = ", ".join(_METHODS)
             raise EndpointError(
                 endpoint_name(callback),
-                f"the method {declaration.method!r} is unknown; {WEBSOCKET!r} is not",
+                f"the method {declaration.method!r} is unknown; {known} are not",
             )
     return found

@@ -13,6 +13,7 @@ from ..cookies import parse_cookies
 from ..exceptions import BodyTooLarge, NotServing
 from ..path import QueryParams, RoutedPath
 from ..serializer import Serializer
+from .response import Response
 
 if TYPE_CHECKING:
     from ..router import Router
@@ -76,6 +77,8 @@ class Request:
     """
 
     router: Router | None = None
+    #: Makes responses that have what extensions of the router add to them.
+    response: type[Response] = Response
 
     def __init__(
         self,
