@@ -14,6 +14,7 @@ from typing import Any
 from .exceptions import RoutesError
 from .loading import load_router
 from .path import RoutedPath
+from .resource import WEBSOCKET
 from .route import Route
 
 __all__ = ["main"]
@@ -233,13 +234,23 @@ def _routes(options: argparse.Namespace) -> int:
 
 
 def _print_routes(routes: Sequence[Route], verbose: bool) -> None:
+    rows: list[tuple[str, ...]]
     rows = [("TEMPLATE", "NAME", "ENDPOINT")]
     rows += [(str(each), each.name or "", each.endpoint.name) for each in routes]
+    if any(each.methods is not None for each in routes):
+        methods = ["METHOD", *map(_method, routes)]
+        rows = [(method, *row) for method, row in zip(methods, rows, strict=True)]
     for line, route in zip(_align(rows), [None, *routes], strict=True):
         print(line)
         if verbose and route is not None:
             for text in route.describe():
                 print(f"    {text}")
+
+
+def _method(route: Route) -> str:
+    if route.methods is None:
+        return WEBSOCKET
+    return ", ".join(sorted(route.methods)) or "any"
 
 
 def _print_match(path: RoutedPath) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 from websockets.asyncio.server import ServerConnection
 
@@ -38,24 +39,37 @@ class ConnectionLimits:
 
     def admit(self, ws: ServerConnection) -> bool:
         """Tell whether there is room for a connection; to be asked once for each."""
-        if (
-            self._connections is not None
-            and len(ws.server.handler_tasks) > self._connections
-        ):
+        requests = getattr(ws.server, "requests", ())
+        if not self.has_room(len(ws.server.handler_tasks) + len(requests)):
             return False
-        if self._per_address is None:
-            return True
-        address = ws.remote_address
-        if not isinstance(address, tuple):  # that of a Unix socket
-            return True
-        host: str = address[0]
-        if self._addresses[host] >= self._per_address:
+        host = self.enter(ws.remote_address)
+        if host is None:
             return False
-        self._addresses[host] += 1
-        ws.connection_lost_waiter.add_done_callback(lambda _: self._leave(host))
+        if host:
+            ws.connection_lost_waiter.add_done_callback(lambda _: self.leave(host))
         return True
 
-    def _leave(self, host: str) -> None:
+    def has_room(self, number: int) -> bool:
+        """Tell whether so many connections may be there."""
+        return self._connections is None or number <= self._connections
+
+    def enter(self, address: Any) -> str | None:
+        """Count a connection of an address.
+
+        Returns:
+            What to ``leave`` by; empty if nothing is counted, None if it is too many.
+        """
+        # A Unix socket has no address of a client.
+        if self._per_address is None or not isinstance(address, tuple):
+            return ""
+        host: str = address[0]
+        if self._addresses[host] >= self._per_address:
+            return None
+        self._addresses[host] += 1
+        return host
+
+    def leave(self, host: str) -> None:
+        """Count a connection no longer."""
         self._addresses[host] -= 1
         if not self._addresses[host]:
             del self._addresses[host]

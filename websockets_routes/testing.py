@@ -7,13 +7,22 @@ watches: ``transport`` of a connection, and ``connect.process_redirect``.
 from __future__ import annotations
 
 import asyncio
+import json
+import logging
 import socket
 import ssl as ssl_module
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from websockets import HeadersLike, InvalidStatus, Origin, Response, Subprotocol
+from websockets import (
+    Headers,
+    HeadersLike,
+    InvalidStatus,
+    Origin,
+    Response,
+    Subprotocol,
+)
 from websockets.asyncio.client import ClientConnection, connect
 
 from .offspring import Offspring
@@ -22,7 +31,10 @@ from .router import Router
 from .servers import RoutedServer
 from .subscribers import reach
 
-__all__ = ["TIMEOUT", "Client", "Refused", "Stalled", "client"]
+if TYPE_CHECKING:
+    from .http.request import Request
+
+__all__ = ["TIMEOUT", "Answer", "Client", "Refused", "Stalled", "client", "dispatch"]
 
 #: Seconds after which a test that waits for something fails.
 TIMEOUT = 5.0
@@ -31,6 +43,57 @@ _HOST = "127.0.0.1"
 
 # Bytes that the kernel takes for a peer that reads nothing; it knows its own minimum.
 _RECEIVE_BUFFER = 2**12
+
+
+class Answer:
+    """What a router answered a request with; made by ``dispatch``.
+
+    Attributes:
+        status: The status code.
+        headers: The headers.
+        body: The body, all of it.
+        text: The body as text; what is not UTF-8 in it is replaced.
+    """
+
+    def __init__(self, status: int, headers: Headers, body: bytes) -> None:
+        self.status = status
+        self.headers = headers
+        self.body = body
+        self.text = body.decode(errors="replace")
+
+    def __repr__(self) -> str:
+        return f"<Answer {self.status}: {self.text.strip()}>"
+
+    def json(self) -> Any:
+        """Parse the body."""
+        return json.loads(self.body)
+
+
+async def dispatch(router: Router, request: Request) -> Answer:
+    """Have a router answer a request, without a server and without a socket.
+
+    Hooks, middleware and error handlers run as they always do; the lifespan does not.
+
+    Args:
+        router: The router, a root.
+        request: Such as ``Request("POST", "/x", {"Host": "a"}, b"body")``; a missing
+            ``Host`` header is added.
+    """
+    # What answers requests is imported only where it is used.
+    from .http.dispatching import answer
+
+    if "Host" not in request.headers:
+        request.headers["Host"] = _HOST
+    request.router = router
+    request.response = router.request_class.response
+    message = await answer(router, request, logging.getLogger("websockets.server"))
+    body = message.body
+    if message.stream is not None:
+        try:
+            body = b"".join([piece async for piece in message.stream])
+        finally:
+            await message.stream.aclose()
+    return Answer(message.status, message.headers, body)
 
 
 class Refused(InvalidStatus):

@@ -8,22 +8,19 @@ that there is a connection.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Coroutine
-from email.utils import formatdate
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import h11
 from websockets import Headers
 
 from ..exceptions import BadRequest, ClientDisconnected
-from ..pacing import PacedTransport, StallWatch
 from .body import ReceivedBody
 from .dispatching import answer
 from .head import look_at
 from .request import Request
 from .response import Encoded
+from .writing import Writer, response_head
 
 if TYPE_CHECKING:
     from ..protocol import Protocol
@@ -63,12 +60,12 @@ class HTTPConnection(asyncio.Protocol):
         self._task: asyncio.Task[None] | None = None
         self._deadline = 0.0
         self._timer: asyncio.TimerHandle | None = None
-        self._paused: asyncio.Future[None] | None = None
-        self._stall_watch: StallWatch | None = None
         self._is_reading = True
         # Nothing more is answered: the client is to read the last response and go.
         self._is_last = False
         self._lingers = False
+        # What limits count it by, once they do.
+        self._host: str | None = None
         # What a request knows of its peer.
         self.disconnected = asyncio.Event()
         self.proxied_address: str | None = None
@@ -82,6 +79,7 @@ class HTTPConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self._writer = Writer(self._transport, self._ws.stall_timeout)
         secure = transport.get_extra_info("sslcontext") is not None
         self.scheme = "https" if secure else "http"
         self.remote_address = transport.get_extra_info("peername")
@@ -89,16 +87,20 @@ class HTTPConnection(asyncio.Protocol):
         self._expect(self._timeouts.header)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._server.requests.discard(self)
-        self._forget()
+        self._leave()
         self._go_away()
+
+    def _leave(self) -> None:
+        self._forget()
+        self._server.requests.discard(self)
+        if self._host:
+            self._server.limits.leave(self._host)
+            self._host = None
 
     def _go_away(self) -> None:
         self.disconnected.set()
         if self._body is not None:
             self._body.fail(ClientDisconnected("the client went away"))
-        if self._paused is not None and not self._paused.done():
-            self._paused.set_result(None)
 
     def data_received(self, data: bytes) -> None:
         if self._lingers:
@@ -123,22 +125,10 @@ class HTTPConnection(asyncio.Protocol):
         return True
 
     def pause_writing(self) -> None:
-        self._paused = self._loop.create_future()
-        timeout = self._ws.stall_timeout
-        if timeout is not None:
-            paced = PacedTransport(self._transport)
-            self._transport = cast(asyncio.Transport, paced)
-            self._stall_watch = StallWatch(self._loop, paced, timeout, paced.abort)
+        self._writer.pause()
 
     def resume_writing(self) -> None:
-        if self._stall_watch is not None:
-            self._stall_watch.cancel()
-            self._stall_watch = None
-        if isinstance(self._transport, PacedTransport):
-            self._transport = self._transport.transport
-        if self._paused is not None and not self._paused.done():
-            self._paused.set_result(None)
-        self._paused = None
+        self._writer.resume()
 
     # Time
 
@@ -171,9 +161,7 @@ class HTTPConnection(asyncio.Protocol):
             self._timer.cancel()
             self._timer = None
         self._deadline = 0.0
-        if self._stall_watch is not None:
-            self._stall_watch.cancel()
-            self._stall_watch = None
+        self._writer.stop()
 
     # Requests
 
@@ -194,17 +182,27 @@ class HTTPConnection(asyncio.Protocol):
             self._hand_over()
         elif problem is not None:
             self._refuse(400, problem)
+        elif not self._has_room():
+            self._refuse(503, "too many connections")
         else:
             self._start(buffer)
 
     def _hand_over(self) -> None:
         """Leave the connection to websockets, with all bytes."""
         data, self._buffer = self._buffer, b""
-        self._forget()
-        self._server.requests.discard(self)
+        self._leave()
         self._transport.set_protocol(self._ws)
         self._ws.begin(self._transport)
         self._ws.data_received(data)
+
+    def _has_room(self) -> bool:
+        limits = self._server.limits
+        if self._host is None:
+            number = len(self._server.handler_tasks) + len(self._server.requests)
+            if not limits.has_room(number):
+                return False
+            self._host = limits.enter(self.remote_address)
+        return self._host is not None
 
     def _start(self, data: bytes) -> None:
         self._parser = h11.Connection(h11.SERVER, _MAX_HEAD)
@@ -250,7 +248,7 @@ class HTTPConnection(asyncio.Protocol):
             ("Content-Length", str(len(body))),
             ("Connection", "close"),
         ]
-        self._transport.write(_head(status, "", headers) + body)
+        self._writer.write(response_head(status, "", headers) + body)
         self._linger()
 
     def _linger(self) -> None:
@@ -295,7 +293,7 @@ class HTTPConnection(asyncio.Protocol):
             data = self._parser.send(
                 h11.InformationalResponse(status_code=100, headers=[])
             )
-            self._transport.write(data or b"")
+            self._writer.write(data or b"")
         self._resume_reading()
 
     def _expect_portion(self) -> None:
@@ -363,33 +361,21 @@ class HTTPConnection(asyncio.Protocol):
         if self._is_last:
             headers.append(("Connection", "close"))
         self._logger.debug("%r -> %d", request, message.status)
-        head = _head(message.status, message.reason, headers)
-        self._transport.write(head + message.body)
+        head = response_head(message.status, message.reason, headers)
+        self._writer.write(head + message.body)
         if stream is None:
-            if self._paused is not None:
-                await self._drain()
+            await self._writer.drain()
             return
         try:
             async for piece in stream:
                 if chunked:
                     piece = b"%x\r\n%b\r\n" % (len(piece), piece)
-                self._transport.write(piece)
-                await self._drain()
+                self._writer.write(piece)
+                await self._writer.drain()
         finally:
             await stream.aclose()
         if chunked and request.method != "HEAD":
-            self._transport.write(b"0\r\n\r\n")
-
-    async def _drain(self) -> None:
-        """Wait until the client has taken enough.
-
-        Raises:
-            ClientDisconnected: If it went away.
-        """
-        if self._paused is not None:
-            await self._paused
-        if self._transport.is_closing():
-            raise ClientDisconnected("the client went away")
+            self._writer.write(b"0\r\n\r\n")
 
     # What a request asks for, and the server
 
@@ -413,14 +399,3 @@ class HTTPConnection(asyncio.Protocol):
     def task(self) -> asyncio.Task[None] | None:
         """What answers a request now."""
         return self._task
-
-
-def _head(status: int, reason: str, headers: list[tuple[str, str]]) -> bytes:
-    lines = [f"HTTP/1.1 {status} {reason}\r\nDate: {_date(int(time.time()))}"]
-    lines += [f"{name}: {value}" for name, value in headers]
-    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
-
-
-@lru_cache(1)
-def _date(seconds: int) -> str:
-    return formatdate(seconds, usegmt=True)

@@ -24,7 +24,7 @@ from ..path import RoutedPath
 from ..refusal import to_response
 from ..reporting import report
 from ..route import Route
-from ..scope import Scope, call_handler
+from ..scope import Scope, any_middleware, call_handler
 from ..table import RouteTable
 from ..target import Target, parse_target
 from .request import Request
@@ -101,7 +101,10 @@ async def _answer(request: Request, path: RoutedPath, route: Route) -> Response:
         path.inputs = read_inputs(
             route.endpoint.inputs, request.headers, path.query_params
         )
-    return Response.of(await call_handler(scopes, route.endpoint, request, path))
+    if any_middleware(scopes):
+        return Response.of(await call_handler(scopes, route.endpoint, request, path))
+    response: Response = await route.endpoint.handle(request, path)
+    return response
 
 
 async def _answer_unmatched(
