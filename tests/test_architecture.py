@@ -16,6 +16,7 @@ PACKAGE = Path(websockets_routes.__file__).parent
 
 # From the top of the house down: a module imports from the lines below its own.
 ORDER = (
+    "http.__init__",
     "pytest_plugin",
     "testing",
     "subscribers",
@@ -27,9 +28,18 @@ ORDER = (
     "__init__",
     "router",
     "connecting",
+    "requesting",
+    "http.publishing",
+    "http.connection",
+    "http.dispatching",
+    "http.head",
+    "http.writing",
+    "http.body",
+    "http.static",
     "composing",
     "publishing",
     "declaring",
+    "http.endpoint",
     "runner",
     "servers",
     "serving",
@@ -63,7 +73,6 @@ ORDER = (
     "pacing",
     "limits",
     "answering",
-    "refusal",
     "endpoint",
     "inputs",
     "converting",
@@ -72,6 +81,11 @@ ORDER = (
     "closing",
     "events",
     "extensions",
+    "http.request",
+    "cookies",
+    "http.response",
+    "http.files",
+    "refusal",
     "arity",
     "serializer",
     "tasks",
@@ -87,7 +101,12 @@ ORDER = (
 )
 
 # What may look up, for the annotations of public attributes and nothing else.
-ANNOTATIONS = {("path", "route"), ("protocol", "router")}
+ANNOTATIONS = {
+    ("path", "route"),
+    ("protocol", "router"),
+    ("http.request", "router"),
+    ("servers", "http.connection"),
+}
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

@@ -1,6 +1,7 @@
-"""HTTP on the port of the WebSocket server: responses and files."""
+"""HTTP on the port of the WebSocket server: requests, responses and files."""
 
 from .files import File, FileChanged, NoSuchFile, UnsafePath, path_join_safe
+from .request import Request
 from .response import ErrorResponse, Event, Response
 
 __all__ = [
@@ -9,6 +10,7 @@ __all__ = [
     "File",
     "FileChanged",
     "NoSuchFile",
+    "Request",
     "Response",
     "UnsafePath",
     "path_join_safe",
