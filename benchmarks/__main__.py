@@ -3,7 +3,16 @@
 import argparse
 from collections.abc import Callable, Iterator
 
-from . import composition, echo, fanout, handshake, matching, memory, topics_memory
+from . import (
+    composition,
+    echo,
+    fanout,
+    handshake,
+    matching,
+    memory,
+    requests,
+    topics_memory,
+)
 from .measurement import Table, environment
 
 # A benchmark yields its tables; it takes True for small numbers.
@@ -13,6 +22,7 @@ BENCHMARKS: dict[str, Callable[[bool], Iterator[Table]]] = {
     "memory": memory.run,
     "echo": echo.run,
     "composition": composition.run,
+    "requests": requests.run,
     "fanout": fanout.run,
     "topics": topics_memory.run,
 }

@@ -30,6 +30,7 @@ ORDER = (
     "connecting",
     "requesting",
     "http.publishing",
+    "http.front",
     "http.connection",
     "http.dispatching",
     "http.head",
@@ -106,6 +107,7 @@ ANNOTATIONS = {
     ("protocol", "router"),
     ("http.request", "router"),
     ("servers", "http.connection"),
+    ("servers", "http.front"),
 }
 
 MODULES = sorted(PACKAGE.rglob("*.py"))

@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Coroutine
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from websockets import ConnectionClosed, Headers, ServerProtocol, State
 from websockets.asyncio.server import Server
@@ -313,7 +313,7 @@ class Protocol(SendingConnection):
             and router.answers_requests
             and hasattr(self.server, "requests")
         ):
-            router.stand_before(self, cast(asyncio.Transport, transport))
+            router.stand_before(self, transport)  # type: ignore[arg-type]
         else:
             super().connection_made(transport)
 

@@ -14,6 +14,7 @@ from .protocol import Protocol
 from .template import Template
 
 if TYPE_CHECKING:
+    from .http.front import Front
     from .http.request import Request
 
 __all__ = ["Requesting"]
@@ -31,6 +32,7 @@ class Requesting(Composing):
 
     _extensions: Extensions
     _request_class: type[Request] | None = None
+    _front: type[Front] | None = None
 
     def get(self, template: str, **options: Any) -> Callable[[E], E]:
         """Declare what answers GET, and HEAD unless something else does."""
@@ -123,9 +125,13 @@ class Requesting(Composing):
 
     def stand_before(self, ws: Protocol, transport: asyncio.Transport) -> None:
         """Wait for a request before a connection begins; for this package."""
-        from .http.connection import HTTPConnection
+        front = self._front
+        if front is None:
+            from .http.front import Front
 
-        HTTPConnection(ws).stand_before(transport)
+            # An import statement costs as much as the rest of it.
+            front = self._front = Front
+        front(ws, transport)
 
     @property
     def request_class(self) -> type[Request]:

@@ -22,6 +22,7 @@ from .tasks import Tasks
 
 if TYPE_CHECKING:
     from .http.connection import HTTPConnection
+    from .http.front import Front
 
 __all__ = ["HTTPTimeouts", "RoutedServer", "Servers"]
 
@@ -54,7 +55,7 @@ class RoutedServer(Server):
     # Reports of errors that are on their way to error handlers.
     reports: set[asyncio.Task[Any]]
     # Connections that have asked for no upgrade, and what they may take.
-    requests: set[HTTPConnection]
+    requests: set[HTTPConnection | Front]
     http: HTTPTimeouts
     #: Called once, when the server begins to close.
     closing: Callable[[], None] | None = None

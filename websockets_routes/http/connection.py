@@ -17,7 +17,7 @@ from websockets import Headers
 from ..exceptions import BadRequest, ClientDisconnected
 from .body import ReceivedBody
 from .dispatching import answer
-from .head import look_at
+from .head import MAX_HEAD, look_at
 from .request import Request
 from .response import Encoded
 from .writing import Writer, response_head
@@ -26,12 +26,10 @@ if TYPE_CHECKING:
     from ..protocol import Protocol
     from ..servers import RoutedServer
 
-__all__ = ["HTTPConnection"]
+__all__ = ["HTTPConnection", "hand_over"]
 
 T = TypeVar("T")
 
-# Bytes of a request line and its headers.
-_MAX_HEAD = 2**14
 # Bytes of requests behind the one that is being answered.
 _MAX_PIPELINED = 2**16
 # Seconds that a client gets to read why the rest of its body is not wanted.
@@ -170,9 +168,9 @@ class HTTPConnection(asyncio.Protocol):
         buffer = self._buffer
         if buffer.startswith(b"\r\n"):  # RFC 9112 section 2.2
             buffer = self._buffer = buffer.lstrip(b"\r\n")
-        end = buffer.find(b"\r\n\r\n", 0, _MAX_HEAD)
+        end = buffer.find(b"\r\n\r\n", 0, MAX_HEAD)
         if end < 0:
-            if len(buffer) >= _MAX_HEAD:
+            if len(buffer) >= MAX_HEAD:
                 self._refuse(431, "the head of the request is too large")
             elif b"\n\n" in buffer:
                 self._refuse(400, "lines end with CR and LF")
@@ -188,12 +186,9 @@ class HTTPConnection(asyncio.Protocol):
             self._start(buffer)
 
     def _hand_over(self) -> None:
-        """Leave the connection to websockets, with all bytes."""
         data, self._buffer = self._buffer, b""
         self._leave()
-        self._transport.set_protocol(self._ws)
-        self._ws.begin(self._transport)
-        self._ws.data_received(data)
+        hand_over(self._ws, self._transport, data)
 
     def _has_room(self) -> bool:
         limits = self._server.limits
@@ -205,7 +200,7 @@ class HTTPConnection(asyncio.Protocol):
         return self._host is not None
 
     def _start(self, data: bytes) -> None:
-        self._parser = h11.Connection(h11.SERVER, _MAX_HEAD)
+        self._parser = h11.Connection(h11.SERVER, MAX_HEAD)
         self._buffer = b""
         try:
             self._parser.receive_data(data)
@@ -383,6 +378,12 @@ class HTTPConnection(asyncio.Protocol):
         """Start a task that ends with the server."""
         return self._server.tasks.start(coroutine)
 
+    def end_slow(self, received: bytes) -> None:
+        """End the connection: its first head has not come in time."""
+        self._buffer = received
+        self._deadline = self._loop.time()
+        self._look()
+
     def shutdown(self) -> None:
         """End the connection once its response, if any, has been sent."""
         self._is_last = True
@@ -399,3 +400,16 @@ class HTTPConnection(asyncio.Protocol):
     def task(self) -> asyncio.Task[None] | None:
         """What answers a request now."""
         return self._task
+
+
+def hand_over(ws: Protocol, transport: asyncio.Transport, data: bytes) -> None:
+    """Leave a connection to ``websockets``, with what was received.
+
+    Args:
+        ws: The connection, which nobody has told so yet.
+        transport: Its transport.
+        data: All bytes from the request that asks for an upgrade on.
+    """
+    transport.set_protocol(ws)
+    ws.begin(transport)
+    ws.data_received(data)

@@ -9,10 +9,16 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-__all__ = ["Head", "look_at"]
+__all__ = ["MAX_HEAD", "Head", "asks_for_upgrade", "look_at"]
+
+#: Bytes of a request line and its headers.
+MAX_HEAD = 2**14
 
 _FIELD = re.compile(
     rb"\r\n(content-length|transfer-encoding|upgrade)[ \t]*:([^\r\n]*)", re.IGNORECASE
+)
+_UPGRADE = re.compile(
+    rb"\r\nupgrade[ \t]*:(?:[^\r\n]*,)?[ \t]*websocket[ \t]*[,\r]", re.IGNORECASE
 )
 _WEBSOCKET = re.compile(rb"(?:^|,)[ \t]*websocket[ \t]*(?:,|$)", re.IGNORECASE)
 _LENGTH = re.compile(rb"[ \t]*[0-9]{1,18}[ \t]*")
@@ -28,6 +34,16 @@ class Head(NamedTuple):
 
     upgrade: bool
     problem: str | None
+
+
+def asks_for_upgrade(data: bytes, end: int) -> bool:
+    """Tell whether a request asks for a WebSocket: ``look_at`` for one question.
+
+    Args:
+        data: The request, and maybe more.
+        end: Where the empty line behind its head begins.
+    """
+    return _UPGRADE.search(data, 0, end + 2) is not None
 
 
 def look_at(head: bytes) -> Head:
