@@ -73,11 +73,19 @@ ORDER = (
     "deflate",
     "pacing",
     "limits",
+    "http.__init__",
+    "http.encoding",
+    "http.response",
+    "http.files",
+    "http.conditions",
+    "http.paths",
+    "http.events",
+    "http.cookies",
+    "http.payloads",
     "answering",
     "endpoint",
     "inputs",
     "converting",
-    "naming",
     "dispatcher",
     "closing",
     "events",
@@ -99,6 +107,8 @@ ORDER = (
     "grammar",
     "target",
     "exceptions",
+    "naming",
+    "tokens",
 )
 
 # What may look up, for the annotations of public attributes and nothing else.
@@ -223,6 +233,13 @@ def test_the_package_exports_every_error() -> None:
 @pytest.mark.parametrize("path", MODULES, ids=module_name)
 def test_a_module_holds_one_thing(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= 425
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_name)
+def test_nothing_imports_a_private_name(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            assert not [each.name for each in node.names if each.name[0] == "_"]
 
 
 def test_the_version_is_told_once() -> None:

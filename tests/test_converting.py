@@ -10,7 +10,7 @@ from uuid import UUID
 
 import pytest
 
-from websockets_routes.converting import converter, shortened
+from websockets_routes.converting import converter
 
 
 class Color(enum.Enum):
@@ -164,10 +164,3 @@ async def coroutine(text: str) -> str:
 def test_what_converts_nothing_is_refused(kind: Any) -> None:
     with pytest.raises(ValueError, match=r"^its type must be "):
         converter(kind)
-
-
-@pytest.mark.parametrize(
-    ("text", "short"), [("", ""), ("abcd", "abcd"), ("abcde", "abc…")]
-)
-def test_a_text_is_shortened(text: str, short: str) -> None:
-    assert shortened(text, 4) == short

@@ -13,11 +13,14 @@ from websockets_routes.exceptions import (
     BuildError,
     DuplicateName,
     EndpointError,
+    FileChanged,
     InvalidResponse,
     LoadError,
+    NoSuchFile,
     RoutesError,
     TemplateError,
     UnknownName,
+    UnsafePath,
 )
 
 ERRORS: list[tuple[RoutesError, type[Exception], str]] = [
@@ -46,6 +49,17 @@ ERRORS: list[tuple[RoutesError, type[Exception], str]] = [
     (BadRequest("a bad path"), RoutesError, "a bad path"),
     (InvalidResponse("not a response"), TypeError, "not a response"),
     (LoadError("no such module"), RoutesError, "no such module"),
+    (FileChanged("it is shorter"), RoutesError, "it is shorter"),
+    (
+        UnsafePath("/x", "it is absolute"),
+        ValueError,
+        "the file name '/x' is unsafe: it is absolute",
+    ),
+    (
+        NoSuchFile("/x", "it is no regular file"),
+        LookupError,
+        "the file '/x' cannot be sent: it is no regular file",
+    ),
 ]
 
 
@@ -76,9 +90,15 @@ def test_a_malformed_request_is_a_400_and_a_policy_violation() -> None:
     assert BadRequest.close_code == 1008
 
 
+@pytest.mark.parametrize("kind", [UnsafePath, NoSuchFile])
+def test_a_file_that_cannot_be_had_is_a_404(kind: type[RoutesError]) -> None:
+    assert kind.status == HTTPStatus.NOT_FOUND
+    assert kind.close_code == 4040
+
+
 @pytest.mark.parametrize("error", [error for error, _, _ in ERRORS])
 def test_every_other_error_is_the_fault_of_the_server(error: RoutesError) -> None:
-    if not isinstance(error, BadRequest):
+    if not isinstance(error, BadRequest | UnsafePath | NoSuchFile):
         assert error.status == HTTPStatus.INTERNAL_SERVER_ERROR
         assert error.close_code == 1011
 

@@ -15,8 +15,9 @@ from enum import Enum
 from typing import Any
 
 from .arity import is_async, takes
+from .naming import shortened
 
-__all__ = ["Convert", "converter", "shortened"]
+__all__ = ["Convert", "converter"]
 
 Convert = Callable[[str], Any]
 
@@ -46,11 +47,6 @@ def converter(kind: Any) -> tuple[Convert, str]:
             return convert, known.__name__
     called = kind.func if isinstance(kind, functools.partial) else kind
     return kind, getattr(called, "__name__", type(called).__name__)
-
-
-def shortened(text: str, length: int) -> str:
-    """Cut a text that has more characters than it may."""
-    return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
 def _integer(text: str) -> int:

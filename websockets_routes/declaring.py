@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
@@ -19,13 +18,14 @@ from .route import Condition, Route, Subscribe
 from .scope import Scope
 from .table import RouteTable
 from .template import Template
+from .tokens import TOKEN
 
 __all__ = ["MAX_CONTENT_LENGTH", "Declaring", "check_prefix"]
 
 #: Bytes that the body of a request may have, unless something else is said.
 MAX_CONTENT_LENGTH = 5 * 2**20
 
-_METHOD = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")  # RFC 9110 section 5.6.2
+
 
 E = TypeVar("E", bound=Callable[..., Any])
 
@@ -249,7 +249,7 @@ class Declaring:
 def _check_methods(methods: Iterable[str]) -> frozenset[str]:
     names = [methods] if isinstance(methods, str) else list(methods)
     for name in names:
-        if not isinstance(name, str) or not _METHOD.fullmatch(name):
+        if not isinstance(name, str) or not TOKEN.fullmatch(name):
             raise InvalidLimit(f"{name!r} is no HTTP method")
     return frozenset(names)
 

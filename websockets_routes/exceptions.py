@@ -8,6 +8,8 @@ from http import HTTPStatus
 
 from websockets import CloseCode
 
+from .naming import shown
+
 __all__ = [
     "BacklogFull",
     "BadRequest",
@@ -18,6 +20,7 @@ __all__ = [
     "DuplicateName",
     "EndpointError",
     "ExtensionError",
+    "FileChanged",
     "InvalidCloseCode",
     "InvalidJSON",
     "InvalidLimit",
@@ -27,12 +30,14 @@ __all__ = [
     "MountError",
     "MustAwait",
     "NextRoute",
+    "NoSuchFile",
     "NotServing",
     "RoutesError",
     "SubscriptionDenied",
     "TemplateError",
     "TooManySubscriptions",
     "UnknownName",
+    "UnsafePath",
     "WrongThread",
 ]
 
@@ -159,7 +164,7 @@ class BadRequest(RoutesError):
 
 
 class InvalidResponse(RoutesError, TypeError):
-    """A handshake hook returned something that is no response."""
+    """What was returned or asked for is no response that can be sent."""
 
 
 class InvalidJSON(RoutesError, ValueError):
@@ -329,3 +334,47 @@ class CertificateError(RoutesError, ValueError):
 
     def __str__(self) -> str:
         return f"certificate of {self.name!r}: {self.problem}"
+
+
+class UnsafePath(RoutesError, ValueError):
+    """A file name that may lead out of its directory; to a client it is a 404.
+
+    Attributes:
+        filename: The name.
+        problem: What is wrong with it.
+    """
+
+    status = HTTPStatus.NOT_FOUND
+    close_code = 4040
+
+    def __init__(self, filename: str, problem: str) -> None:
+        super().__init__(filename, problem)
+        self.filename = filename
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"the file name {shown(self.filename)} is unsafe: {self.problem}"
+
+
+class NoSuchFile(RoutesError, LookupError):
+    """A file to be sent that is not there, no file, or not for us to read: a 404.
+
+    Attributes:
+        path: Where it should be.
+        problem: What is wrong with it.
+    """
+
+    status = HTTPStatus.NOT_FOUND
+    close_code = 4040
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(path, problem)
+        self.path = path
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"the file {self.path!r} cannot be sent: {self.problem}"
+
+
+class FileChanged(RoutesError):
+    """A file became shorter while it was sent: its response cannot be completed."""

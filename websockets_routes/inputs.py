@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
@@ -12,10 +11,11 @@ from weakref import WeakSet
 
 from websockets import Headers
 
-from .converting import Convert, converter, shortened
+from .converting import Convert, converter
 from .exceptions import BadRequest, EndpointError
-from .naming import endpoint_name
+from .naming import endpoint_name, shortened
 from .path import QueryParams
+from .tokens import TOKEN
 
 __all__ = ["Input", "header", "inputs_of", "param", "read_inputs", "settle_inputs"]
 
@@ -24,8 +24,6 @@ _settled: WeakSet[Any] = WeakSet()
 
 H = TypeVar("H", bound=Callable[..., Any])
 Source = Literal["header", "query"]
-
-_TOKEN = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")  # RFC 9110 section 5.6.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +168,7 @@ def _declaring(
     label = _label(source, name)
     if not isinstance(name, str) or not name:
         raise EndpointError(label, "its name must be a str, and not empty")
-    if source == "header" and not _TOKEN.fullmatch(name):
+    if source == "header" and not TOKEN.fullmatch(name):
         raise EndpointError(label, "no header may have this name")
     has_default = default is not ...
     if required and has_default:

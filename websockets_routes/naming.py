@@ -1,10 +1,12 @@
-"""Names of functions and classes, for errors, logs and tables."""
+"""Names of functions, classes and values, for errors, logs and tables."""
 
 from __future__ import annotations
 
 import inspect
 
-__all__ = ["endpoint_name"]
+__all__ = ["endpoint_name", "shortened", "shown"]
+
+_LONGEST_VALUE = 78  # characters; an error is read in one line
 
 
 def endpoint_name(target: object) -> str:
@@ -16,3 +18,17 @@ def endpoint_name(target: object) -> str:
         unwrapped = type(unwrapped)
         name = unwrapped.__qualname__
     return f"{unwrapped.__module__}:{name}"
+
+
+def shortened(text: str, length: int) -> str:
+    """Cut a text that has more characters than it may."""
+    return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
+def shown(value: object) -> str:
+    """Show a value that was refused in 78 characters at most, whatever it is."""
+    try:
+        text = repr(value)
+    except Exception:  # nested too deeply, an int too long, a repr of the user's own
+        text = object.__repr__(value)
+    return shortened(text, _LONGEST_VALUE)

@@ -9,7 +9,6 @@ attribute where the server was given one.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,13 +20,12 @@ from websockets.extensions.permessage_deflate import (
 
 from .deflate import offer
 from .exceptions import InvalidLimit
+from .tokens import TOKEN
 
 __all__ = ["UNSET", "Negotiation"]
 
 #: Stands for what a route leaves to its server.
 UNSET: Any = object()
-
-_TOKEN = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")  # RFC 9110 section 5.6.2
 
 
 class Negotiation:
@@ -53,8 +51,7 @@ class Negotiation:
         if subprotocols is not None and not (
             isinstance(subprotocols, list | tuple)
             and all(
-                isinstance(each, str) and _TOKEN.fullmatch(each)
-                for each in subprotocols
+                isinstance(each, str) and TOKEN.fullmatch(each) for each in subprotocols
             )
         ):
             raise InvalidLimit(

@@ -16,11 +16,18 @@ from typing import Any
 from websockets import Headers, Response
 
 from .exceptions import InvalidResponse
+from .naming import shown
+from .tokens import TOKEN
 
-__all__ = ["text_response", "to_response"]
+__all__ = [
+    "checked_body",
+    "checked_headers",
+    "checked_status",
+    "text_response",
+    "to_response",
+]
 
-# RFC 9110 sections 5.1 and 5.5; what else h11 and websockets let through.
-_HEADER_NAME = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")
+# RFC 9110 section 5.5; what else h11 and websockets let through.
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
 
@@ -48,10 +55,10 @@ def to_response(result: object) -> Response | None:
     if not isinstance(result, tuple) or len(result) != 3:
         raise InvalidResponse(
             "a handshake hook must return None, a Response or a tuple "
-            f"(status, headers, body), not {_shown(result)}"
+            f"(status, headers, body), not {shown(result)}"
         )
     status, fields, body = result
-    return _build(_status(status), _headers(fields), _body(body))
+    return _build(checked_status(status), checked_headers(fields), checked_body(body))
 
 
 def text_response(status: HTTPStatus, text: str) -> Response:
@@ -75,16 +82,30 @@ def _build(status: int, headers: Headers, body: bytes) -> Response:
     return Response(int(status), phrase, headers, body)
 
 
-def _status(status: object) -> int:
+def checked_status(status: object) -> int:
+    """Check a status: an int from 200 to 599.
+
+    Raises:
+        InvalidResponse: If it is something else, a bool say.
+    """
     # True is an int, and 101 would open the connection without its handshake.
     if type(status) is bool or not isinstance(status, int) or not 200 <= status < 600:
         raise InvalidResponse(
-            f"the status must be an int from 200 to 599, not {_shown(status)}"
+            f"the status must be an int from 200 to 599, not {shown(status)}"
         )
     return status
 
 
-def _headers(fields: Any) -> Headers:
+def checked_headers(fields: Any) -> Headers:
+    """Check headers, and make new ones of them.
+
+    Args:
+        fields: A mapping or pairs, of str.
+
+    Raises:
+        InvalidResponse: If they are something else, a name is no token, or a value
+            has a character that none may have, CR, LF and NUL above all.
+    """
     if isinstance(fields, Headers):  # its items() would refuse repeated ones
         fields = fields.raw_items()
     elif isinstance(fields, Mapping):
@@ -93,31 +114,33 @@ def _headers(fields: Any) -> Headers:
         pairs = [(name, value) for name, value in fields]
     except (TypeError, ValueError):
         pairs = [(fields, None)]
-    if not all(isinstance(each, str) for pair in pairs for each in pair):
-        raise InvalidResponse(
-            f"the headers must be a mapping or pairs of str, not {_shown(fields)}"
-        )
+    headers = Headers()
     for name, value in pairs:
-        if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
+        if not isinstance(name, str) or not isinstance(value, str):
             raise InvalidResponse(
-                f"the header {_shown(name)} has a character that no header may have"
+                f"the headers must be a mapping or pairs of str, not {shown(fields)}"
             )
-    return Headers(pairs)
+        if not TOKEN.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
+            raise InvalidResponse(
+                f"the header {shown(name)} has a character that no header may have"
+            )
+        headers[name] = value
+    return headers
 
 
-def _body(body: object) -> bytes:
+def checked_body(body: object) -> bytes:
+    """Make bytes of a body: str as UTF-8, whatever is like bytes as it is.
+
+    Raises:
+        InvalidResponse: If it is something else, or no valid Unicode.
+    """
     if isinstance(body, str):
         try:
             return body.encode()
         except UnicodeEncodeError:
             raise InvalidResponse(
-                f"the body is no valid Unicode: {_shown(body)}"
+                f"the body is no valid Unicode: {shown(body)}"
             ) from None
     if isinstance(body, bytes | bytearray | memoryview):
         return bytes(body)
-    raise InvalidResponse(f"the body must be bytes or str, not {_shown(body)}")
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}…"
+    raise InvalidResponse(f"the body must be bytes or str, not {shown(body)}")

@@ -1,4 +1,4 @@
-"""Files: paths that stay where they belong, conditions, ranges, and clean ends."""
+"""Files: conditions, ranges, and clean ends."""
 
 from __future__ import annotations
 
@@ -11,151 +11,20 @@ import threading
 import time
 from email.utils import formatdate
 from pathlib import Path
-from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
-from hypothesis import strategies as st
 from websockets import Headers
 
-from websockets_routes.exceptions import InvalidResponse, RoutesError
+from websockets_routes.exceptions import FileChanged, InvalidResponse, NoSuchFile
 from websockets_routes.http import files
-from websockets_routes.http.files import (
-    File,
-    FileChanged,
-    FileStream,
-    NoSuchFile,
-    UnsafePath,
-    attachment,
-    path_join_safe,
-)
-from websockets_routes.http.response import Response, encoded
-from websockets_routes.serializer import Serializer
+from websockets_routes.http.encoding import encoded
+from websockets_routes.http.files import File, FileStream, attachment
+from websockets_routes.http.response import Response
 
-JSON = Serializer()
+from .responses import JSON
+
 CONTENT = bytes(range(256)) * 1024
 OLD = 784111777  # Sun, 06 Nov 1994 08:49:37 GMT
-
-
-@pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    root = tmp_path / "www"
-    (root / "sub").mkdir(parents=True)
-    (tmp_path / "www-x").mkdir()
-    (tmp_path / "www-x" / "secret").write_text("secret")
-    (root / "page.html").write_text("page")
-    (root / "sub" / "page.html").write_text("page")
-    (root / "inner").symlink_to(root / "sub")
-    (root / "outer").symlink_to(tmp_path / "www-x")
-    (root / "up").symlink_to("..")
-    return root
-
-
-# path_join_safe
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("page.html", "page.html"),
-        ("sub/page.html", "sub/page.html"),
-        ("sub//./page.html", "sub/page.html"),
-        ("inner/page.html", "sub/page.html"),
-        ("not/there", "not/there"),
-        ("…/100%.txt", "…/100%.txt"),
-        ("...", "..."),
-        ("a..b", "a..b"),
-        ("12:30", "12:30"),
-        ("sub/", "sub"),
-        ("", ""),
-    ],
-)
-def test_a_name_below_its_root_is_an_absolute_path(
-    tree: Path, name: str, expected: str
-) -> None:
-    joined = path_join_safe(tree, name)
-    assert joined == os.path.realpath(tree / expected)
-    assert path_join_safe(str(tree) + "/", name) == joined
-
-
-@pytest.mark.parametrize(
-    ("name", "problem"),
-    [
-        ("..", "a '..'"),
-        ("../www-x/secret", "a '..'"),
-        ("sub/../page.html", "a '..'"),
-        ("/etc/passwd", "absolute"),
-        ("//host/share", "absolute"),
-        ("page.html\0.png", "NUL"),
-        ("sub\\page.html", "backslash"),
-        ("..\\www-x", "backslash"),
-        ("\\\\host\\share", "backslash"),
-        ("C:", "drive"),
-        ("c:/windows", "drive"),
-        ("sub/C:x", "drive"),
-        ("..%2fwww-x", "encoded"),
-        ("sub%2Fpage.html", "encoded"),
-        ("sub%5cpage.html", "encoded"),
-        ("%2e%2e/www-x", "encoded"),
-        ("%2E./www-x", "encoded"),
-        (".%2e/www-x", "encoded"),
-        ("page%00", "encoded"),
-        ("outer/secret", "symbolic link"),
-        ("outer", "symbolic link"),
-        ("up/www-x/secret", "symbolic link"),
-        ("x" * 4097, "too long"),
-        ("\ud800", "Unicode"),
-    ],
-)
-def test_a_name_that_may_lead_out_is_a_404(tree: Path, name: str, problem: str) -> None:
-    with pytest.raises(UnsafePath, match=re.escape(problem)) as raised:
-        path_join_safe(tree, name)
-    assert isinstance(raised.value, RoutesError)
-    assert raised.value.status == 404
-    assert raised.value.filename == name
-    assert len(str(raised.value)) < 200
-
-
-def test_the_root_of_the_file_system_is_a_root_too() -> None:
-    assert path_join_safe("/", "etc") == os.path.realpath("/etc")
-
-
-def test_a_root_may_itself_be_a_symbolic_link(tree: Path) -> None:
-    assert path_join_safe(tree / "inner", "page.html").endswith("sub/page.html")
-
-
-def test_a_loop_of_links_leads_nowhere(tree: Path) -> None:
-    (tree / "loop").symlink_to(tree / "loop")
-    assert path_join_safe(tree, "loop/x").startswith(str(tree))
-
-
-@given(
-    st.lists(
-        st.sampled_from(
-            ["..", ".", "/", "\\", "%2f", "%2e", "up", "outer", "inner", "sub", "C:"]
-        )
-        | st.text(max_size=3),
-        max_size=8,
-    ).map("".join)
-)
-@example("up/www-x")
-@settings(
-    max_examples=150,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
-def test_no_name_leads_out(tree: Path, name: str) -> None:
-    try:
-        joined = path_join_safe(tree, name)
-    except UnsafePath:
-        return
-    assert Path(joined).is_absolute()
-    assert Path(joined).is_relative_to(os.path.realpath(tree))
-
-
-def test_a_name_of_many_parts_costs_little(tree: Path) -> None:
-    with pytest.raises(UnsafePath, match="too long"):
-        path_join_safe(tree, "a/" * 100_000)
 
 
 # attachment
@@ -286,55 +155,20 @@ async def test_head_tells_the_same_without_the_body(page: Path) -> None:
         assert (head.status, head.body) == (200, b"")
 
 
-NOW = "Sun, 06 Nov 1994 08:49:37 GMT"
-EARLIER = "Sun, 06 Nov 1994 08:49:36 GMT"
-
-
-@pytest.mark.parametrize(
-    ("fields", "status"),
-    [
-        ({"If_None_Match": "{etag}"}, 304),
-        ({"If_None_Match": "W/{etag}"}, 304),
-        ({"If_None_Match": '"a", {etag}'}, 304),
-        ({"If_None_Match": ['"a"', "{etag}"]}, 304),
-        ({"If_None_Match": "*"}, 304),
-        ({"If_None_Match": '"a"'}, 200),
-        ({"If_None_Match": "rubbish"}, 200),
-        ({"If_None_Match": '"a"', "If_Modified_Since": NOW}, 200),
-        ({"If_Modified_Since": NOW}, 304),
-        ({"If_Modified_Since": "Sunday, 06-Nov-94 08:49:37 GMT"}, 304),
-        ({"If_Modified_Since": "Sun Nov  6 08:49:37 1994"}, 304),
-        ({"If_Modified_Since": EARLIER}, 200),
-        ({"If_Modified_Since": "never"}, 200),
-        ({"If_Modified_Since": "Sun, 06 Nov 1994 08:49:37 +9999999999"}, 200),
-        ({"If_Modified_Since": [NOW, NOW]}, 200),
-        ({"If_Match": "{etag}"}, 200),
-        ({"If_Match": "*"}, 200),
-        ({"If_Match": "W/{etag}"}, 412),
-        ({"If_Match": '"a"'}, 412),
-        ({"If_Match": "{etag}", "If_Unmodified_Since": EARLIER}, 200),
-        ({"If_Match": "{etag}", "If_None_Match": "{etag}"}, 304),
-        ({"If_Unmodified_Since": NOW}, 200),
-        ({"If_Unmodified_Since": EARLIER}, 412),
-        ({"If_Unmodified_Since": "never"}, 200),
-        ({"Range": "bytes=0-0", "If_None_Match": "{etag}"}, 304),
-    ],
-)
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-async def test_preconditions_are_met(
-    page: Path, method: str, fields: dict[str, str | list[str]], status: int
-) -> None:
+async def test_preconditions_are_met(page: Path, method: str) -> None:
     etag = (await get(Response.file(page))).headers["ETag"]
-    filled = {
-        name: [each.replace("{etag}", etag) for each in values]
-        if isinstance(values, list)
-        else values.replace("{etag}", etag)
-        for name, values in fields.items()
-    }
-    got = await get(Response.file(page), method, None, **filled)
-    assert got.status == status
-    assert got.body == (CONTENT if status == 200 and method == "GET" else b"")
-    assert got.headers["ETag"] == etag
+    for status, fields in (
+        (304, {"If_None_Match": etag}),
+        (304, {"If_None_Match": etag, "Range": "bytes=0-0"}),
+        (304, {"If_Modified_Since": "Sun, 06 Nov 1994 08:49:37 GMT"}),
+        (412, {"If_Match": '"a"'}),
+        (412, {"If_Unmodified_Since": "Sun, 06 Nov 1994 08:49:36 GMT"}),
+    ):
+        got = await get(Response.file(page), method, None, **fields)
+        assert (got.status, got.body) == (status, b"")
+        assert got.headers["ETag"] == etag
+        assert "Last-Modified" not in got.headers
 
 
 @pytest.mark.parametrize(("method", "status"), [("POST", 200), ("GET", 404)])
@@ -347,75 +181,44 @@ async def test_other_methods_and_statuses_get_the_whole_file(
     assert (got.status, got.body) == (status, CONTENT)
 
 
-SIZE = len(CONTENT)
-
-
-@pytest.mark.parametrize(
-    ("asked", "first", "last"),
-    [
-        ("bytes=0-0", 0, 0),
+async def test_a_range_is_a_206(page: Path) -> None:
+    size = len(CONTENT)
+    for asked, first, last in (
         ("bytes=1-300", 1, 300),
-        ("Bytes= 5-9 ", 5, 9),
-        ("bytes=70000-", 70000, SIZE - 1),
-        ("bytes=-5", SIZE - 5, SIZE - 1),
-        (f"bytes=-{SIZE + 1}", 0, SIZE - 1),
-        (f"bytes=5-{10**17}", 5, SIZE - 1),
-        (f"bytes={SIZE - 1}-", SIZE - 1, SIZE - 1),
-    ],
-)
-async def test_a_range_is_a_206(page: Path, asked: str, first: int, last: int) -> None:
-    got = await get(Response.file(page), Range=asked)
-    assert got.status == 206
-    assert got.body == CONTENT[first : last + 1]
-    assert got.headers["Content-Length"] == str(last + 1 - first)
-    assert got.headers["Content-Range"] == f"bytes {first}-{last}/{SIZE}"
-    assert got.headers["Content-Type"] == "application/octet-stream"
+        ("bytes=70000-", 70000, size - 1),
+        ("bytes=-5", size - 5, size - 1),
+    ):
+        got = await get(Response.file(page), Range=asked)
+        assert got.status == 206
+        assert got.body == CONTENT[first : last + 1]
+        assert got.headers["Content-Length"] == str(last + 1 - first)
+        assert got.headers["Content-Range"] == f"bytes {first}-{last}/{size}"
+        assert got.headers["Content-Type"] == "application/octet-stream"
 
 
-@pytest.mark.parametrize(
-    "asked", [f"bytes={SIZE}-", f"bytes={SIZE}-{SIZE + 1}", "bytes=-0"]
-)
-async def test_a_range_that_is_not_there_is_a_416(page: Path, asked: str) -> None:
+async def test_a_range_that_is_not_there_is_a_416(page: Path) -> None:
+    asked = f"bytes={len(CONTENT)}-"
     got = await get(Response.file(page, filename="x"), Range=asked)
     assert (got.status, got.body) == (416, b"")
-    assert got.headers["Content-Range"] == f"bytes */{SIZE}"
+    assert got.headers["Content-Range"] == f"bytes */{len(CONTENT)}"
     assert got.headers["Content-Length"] == "0"
     assert "Content-Disposition" not in got.headers
 
 
-@pytest.mark.parametrize(
-    "asked",
-    [
-        *("bytes=0-0,2-2", "bytes=2-1", "bytes=-", "bytes=", "lines=0-1", "0-1"),
-        *("bytes=a-b", "bytes=0-" + "9" * 5000, ["bytes=0-0", "bytes=0-0"]),
-    ],
-)
-async def test_other_ranges_get_the_whole_file(page: Path, asked: Any) -> None:
-    got = await get(Response.file(page), Range=asked)
-    assert (got.status, got.body) == (200, CONTENT)
+async def test_a_range_of_something_else_gets_the_whole_file(page: Path) -> None:
+    for fields in ({"Range": "lines=0-1"}, {"Range": "bytes=0-0", "If_Range": '"a"'}):
+        got = await get(Response.file(page), **fields)
+        assert (got.status, got.body) == (200, CONTENT)
 
 
-@pytest.mark.parametrize(
-    ("validator", "status"),
-    [
-        ("{etag}", 206),
-        ("W/{etag}", 200),
-        ('"a"', 200),
-        (NOW, 206),
-        (EARLIER, 200),
-        ("rubbish", 200),
-        ([NOW, NOW], 200),
-    ],
-)
-async def test_if_range_asks_for_the_same_file(
-    page: Path, validator: Any, status: int
-) -> None:
-    etag = (await get(Response.file(page))).headers["ETag"]
-    if isinstance(validator, str):
-        validator = validator.replace("{etag}", etag)
-    got = await get(Response.file(page), Range="bytes=0-4", If_Range=validator)
-    assert got.status == status
-    assert got.body == (CONTENT[:5] if status == 206 else CONTENT)
+async def test_the_length_is_the_files_own(page: Path) -> None:
+    told = {"Content-Length": "5", "Content-Range": "bytes 0-4/5"}
+    response = Response.file(page, headers=told)
+    for _ in range(2):
+        got = await get(response, Range="bytes=0-9")
+        assert got.headers.get_all("Content-Length") == ["10"]
+        assert got.headers.get_all("Content-Range") == [f"bytes 0-9/{len(CONTENT)}"]
+    assert response.headers.get_all("Content-Length") == ["5"]
 
 
 async def test_a_file_of_this_second_is_not_told_by_its_date(page: Path) -> None:
@@ -425,15 +228,6 @@ async def test_a_file_of_this_second_is_not_told_by_its_date(page: Path) -> None
     got = await get(Response.file(page))
     told = got.headers["Last-Modified"]
     assert told in {formatdate(before + each, usegmt=True) for each in range(60)}
-    again = await get(Response.file(page), Range="bytes=0-4", If_Range=told)
-    assert again.status == 200
-
-
-async def test_a_weak_etag_is_no_if_range(page: Path) -> None:
-    response = Response.file(page, headers={"ETag": 'W/"x"'})
-    got = await get(response, Range="bytes=0-4", If_Range='W/"x"')
-    assert got.status == 200
-    assert (await get(response, If_Match='W/"x"')).status == 412
 
 
 async def test_an_empty_file_has_an_empty_body(tmp_path: Path) -> None:

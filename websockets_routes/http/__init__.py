@@ -1,17 +1,9 @@
 """HTTP on the port of the WebSocket server: requests, responses and files."""
 
-from .files import File, FileChanged, NoSuchFile, UnsafePath, path_join_safe
+from .events import Event
+from .files import File
+from .paths import path_join_safe
 from .request import Request
-from .response import ErrorResponse, Event, Response
+from .response import ErrorResponse, Response
 
-__all__ = [
-    "ErrorResponse",
-    "Event",
-    "File",
-    "FileChanged",
-    "NoSuchFile",
-    "Request",
-    "Response",
-    "UnsafePath",
-    "path_join_safe",
-]
+__all__ = ["ErrorResponse", "Event", "File", "Request", "Response", "path_join_safe"]

@@ -19,7 +19,7 @@ from .body import ReceivedBody
 from .dispatching import answer
 from .head import MAX_HEAD, look_at
 from .request import Request
-from .response import Encoded
+from .encoding import Encoded
 from .writing import Writer, response_head
 
 if TYPE_CHECKING:

@@ -28,7 +28,8 @@ from ..scope import Scope, any_middleware, call_handler
 from ..table import RouteTable
 from ..target import Target, parse_target
 from .request import Request
-from .response import Encoded, ErrorResponse, Response, encoded
+from .encoding import Encoded, encoded
+from .response import ErrorResponse, Response
 
 __all__ = ["answer", "dispatch"]
 

@@ -1,4 +1,4 @@
-"""Files: which of them a path may mean, and how one of them is sent."""
+"""Files: how one of them is sent."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ import re
 import stat
 import threading
 import time
-from collections.abc import Iterable
-from datetime import UTC
-from email.utils import formatdate, parsedate_to_datetime
+from email.utils import formatdate
 from http import HTTPStatus
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -20,121 +18,18 @@ from urllib.parse import quote
 
 from websockets import Headers
 
-from ..exceptions import InvalidResponse, RoutesError
-from ..refusal import _shown
+from ..exceptions import FileChanged, InvalidResponse, NoSuchFile
+from ..naming import shown
+from .conditions import asked_range, precondition
 
-__all__ = [
-    "Answer",
-    "File",
-    "FileChanged",
-    "FileStream",
-    "NoSuchFile",
-    "UnsafePath",
-    "attachment",
-    "path_join_safe",
-]
+__all__ = ["Answer", "File", "FileStream", "attachment"]
 
 _PIECE = 64 * 1024
-_LONGEST_NAME = 4096  # PATH_MAX of Linux; beyond it resolving costs, and finds nothing
-_ENCODED = re.compile(r"%(?:2f|5c|00|2e%2e|2e\.)|\.%2e", re.IGNORECASE)
-_DRIVE = re.compile(r"[A-Za-z]:")
 _NOT_THERE = {
     *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM),
     *(errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO),
 }
 _CONTROL = re.compile(r"[\0-\x1f\x7f]")
-
-# RFC 9110 sections 8.8.3 and 14.1.1. More than 18 digits is no file's position.
-_ENTITY_TAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
-_RANGE = re.compile(r"bytes=[ \t]*([0-9]{0,18})-([0-9]{0,18})[ \t]*", re.IGNORECASE)
-
-
-class UnsafePath(RoutesError, ValueError):
-    """A file name that may lead out of its directory; to a client it is a 404.
-
-    Attributes:
-        filename: The name.
-        problem: What is wrong with it.
-    """
-
-    status = HTTPStatus.NOT_FOUND
-    close_code = 4040
-
-    def __init__(self, filename: str, problem: str) -> None:
-        super().__init__(filename, problem)
-        self.filename = filename
-        self.problem = problem
-
-    def __str__(self) -> str:
-        return f"the file name {_shown(self.filename)} is unsafe: {self.problem}"
-
-
-class NoSuchFile(RoutesError, LookupError):
-    """A file to be sent that is not there, no file, or not for us to read: a 404.
-
-    Attributes:
-        path: Where it should be.
-        problem: What is wrong with it.
-    """
-
-    status = HTTPStatus.NOT_FOUND
-    close_code = 4040
-
-    def __init__(self, path: str, problem: str) -> None:
-        super().__init__(path, problem)
-        self.path = path
-        self.problem = problem
-
-    def __str__(self) -> str:
-        return f"the file {self.path!r} cannot be sent: {self.problem}"
-
-
-class FileChanged(RoutesError):
-    """A file became shorter while it was sent: its response cannot be completed."""
-
-
-def path_join_safe(root: str | os.PathLike[str], filename: str) -> str:
-    """Join a directory with the name of a file below it, given by a stranger.
-
-    It looks at the file system to resolve symbolic links, so it may block.
-
-    Args:
-        root: The directory; trusted.
-        filename: The name relative to it, with ``/`` between its parts. It is not
-            decoded; an encoded separator, ``..`` or NUL in it is refused, in case
-            somebody after us decodes it again. ``""`` is the directory itself.
-
-    Returns:
-        The absolute path, its symbolic links resolved: root, or something below it.
-        Nothing need exist there.
-
-    Raises:
-        UnsafePath: If the name is absolute, has a ``..``, NUL, backslash, drive
-            (on every platform: a part that begins like ``c:``) or encoded separator,
-            is longer than 4096 characters, or leads out of root by a symbolic link.
-    """
-    parts = filename.split("/")
-    for unsafe, problem in (
-        (len(filename) > _LONGEST_NAME, "it is too long"),
-        ("\0" in filename, "it has a NUL"),
-        ("\\" in filename, "it has a backslash"),
-        (filename.startswith("/"), "it is absolute"),
-        (".." in parts, "it has a '..'"),
-        (any(map(_DRIVE.match, parts)), "it has a drive"),
-        (_ENCODED.search(filename), "it has an encoded separator, '..' or NUL"),
-    ):
-        if unsafe:
-            raise UnsafePath(filename, problem)
-    try:
-        os.fsencode(filename)
-    except UnicodeEncodeError:
-        raise UnsafePath(filename, "it is no valid Unicode") from None
-    directory = os.path.realpath(root)
-    joined = os.path.realpath(os.path.join(directory, filename))  # noqa: PTH118
-    # With the separator at the end, /srv/www-x is not below /srv/www.
-    if joined != directory and not joined.startswith(directory.rstrip(os.sep) + os.sep):
-        raise UnsafePath(filename, "it leads out of its directory by a symbolic link")
-    return joined
 
 
 def attachment(filename: str) -> str:
@@ -153,7 +48,7 @@ def attachment(filename: str) -> str:
     except UnicodeEncodeError:
         encoded = ""
     if not encoded or _CONTROL.search(filename) or set(filename) & {"/", "\\"}:
-        raise InvalidResponse(f"no file can be named {_shown(filename)}")
+        raise InvalidResponse(f"no file can be named {shown(filename)}")
     # Some clients decode a percent sign here (RFC 6266 appendix D).
     plain = re.sub(r'[^ -~]|["%]', "_", filename)
     disposition = f'attachment; filename="{plain}"'
@@ -289,7 +184,8 @@ class FileStream:
             raise NoSuchFile(self._path, "it is no regular file")
         # RFC 9110 section 8.8.2.1: never a time to come.
         modified = max(0, min(int(found.st_mtime), int(time.time())))
-        answer = headers.copy()
+        # Not copy(): what it makes shares the lists of values.
+        answer = Headers(headers.raw_items())
         for name, value in (
             ("ETag", f'"{found.st_mtime_ns:x}-{found.st_size:x}"'),
             ("Last-Modified", formatdate(modified, usegmt=True)),
@@ -297,23 +193,18 @@ class FileStream:
         ):
             if name not in answer:
                 answer[name] = value
-        etag = answer["ETag"]
-        verdict = _precondition(request, etag, modified)
-        size = found.st_size
-        first, last = 0, size - 1
-        if (
-            verdict is None
-            and method == "GET"
-            and _range_counts(request, etag, modified)
-        ):
-            asked = _range(_only(request, "Range"), size)
-            if asked == _UNSATISFIABLE:
+        etag, size = answer["ETag"], found.st_size
+        verdict = precondition(request, etag, modified)
+        span = range(size)
+        if verdict is None and method == "GET":
+            asked = asked_range(request, etag, modified, size)
+            if asked is not None and not asked:
                 verdict = HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
-                answer["Content-Range"] = f"bytes */{size}"
+                _replace(answer, "Content-Range", f"bytes */{size}")
             elif asked is not None:
-                first, last = asked
-                status = HTTPStatus.PARTIAL_CONTENT
-                answer["Content-Range"] = f"bytes {first}-{last}/{size}"
+                span, status = asked, HTTPStatus.PARTIAL_CONTENT
+                told = f"bytes {span.start}-{span.stop - 1}/{size}"
+                _replace(answer, "Content-Range", told)
         if verdict is not None:
             # The client has the file already, or gets none.
             for name in ("Content-Type", "Content-Disposition", "Last-Modified"):
@@ -322,10 +213,10 @@ class FileStream:
             return Answer(int(verdict), answer, None)
         if "Content-Type" not in answer:
             answer["Content-Type"] = _type_of(self._path)
-        answer["Content-Length"] = str(last + 1 - first)
+        _replace(answer, "Content-Length", str(len(span)))
         if method != "HEAD":
-            self._left = last + 1 - first
-            self._file.seek(first)
+            self._left = len(span)
+            self._file.seek(span.start)
         return Answer(int(status), answer, self)
 
     def _read(self) -> bytes:
@@ -382,76 +273,7 @@ def _type_of(path: str) -> str:
     return f"{kind}; charset=utf-8" if kind.startswith("text/") else kind
 
 
-def _only(headers: Headers, name: str) -> str | None:
-    values = headers.get_all(name)
-    return values[0] if len(values) == 1 else None
-
-
-def _date(text: str | None) -> int | None:
-    """Read a date in one of the three forms of RFC 9110 section 5.6.7."""
-    try:
-        date = parsedate_to_datetime(text or "")
-        return int((date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp())
-    except (ValueError, OverflowError):
-        return None
-
-
-def _listed(values: Iterable[str], etag: str, *, weakly: bool) -> bool:
-    text = ", ".join(values).strip(" \t")
-    if text == "*":
-        return True
-    tags = _ENTITY_TAG.findall(text)
-    if weakly:  # RFC 9110 section 8.8.3.2
-        return etag.removeprefix("W/") in {tag.removeprefix("W/") for tag in tags}
-    return not etag.startswith("W/") and etag in tags
-
-
-def _precondition(request: Headers, etag: str, modified: int) -> HTTPStatus | None:
-    """Go through the preconditions in the order of RFC 9110 section 13.2.2."""
-    since = _date(_only(request, "If-Modified-Since"))
-    until = _date(_only(request, "If-Unmodified-Since"))
-    if "If-Match" in request:
-        if not _listed(request.get_all("If-Match"), etag, weakly=False):
-            return HTTPStatus.PRECONDITION_FAILED
-    elif until is not None and modified > until:
-        return HTTPStatus.PRECONDITION_FAILED
-    if "If-None-Match" in request:
-        if _listed(request.get_all("If-None-Match"), etag, weakly=True):
-            return HTTPStatus.NOT_MODIFIED
-    elif since is not None and modified <= since:
-        return HTTPStatus.NOT_MODIFIED
-    return None
-
-
-def _range_counts(request: Headers, etag: str, modified: int) -> bool:
-    """Tell whether the file is still the one that If-Range is about (13.1.5)."""
-    if "If-Range" not in request:
-        return True
-    validator = _only(request, "If-Range") or ""
-    if '"' in validator:
-        return validator == etag and not etag.startswith("W/")
-    # A date says little about a file that may have changed twice in its second.
-    return _date(validator) == modified and time.time() - modified > 1
-
-
-_UNSATISFIABLE = (0, -1)
-
-
-def _range(text: str | None, size: int) -> tuple[int, int] | None:
-    """Find the first and the last byte asked for (RFC 9110 section 14.1.2).
-
-    None is the whole file: several ranges, other units and nonsense are ignored.
-    """
-    match = _RANGE.fullmatch(text or "")
-    if match is None or match.group(1, 2) == ("", ""):
-        return None
-    first, last = match.groups()
-    if not first:
-        if not int(last):
-            return _UNSATISFIABLE
-        return (max(0, size - int(last)), size - 1) if size else None
-    if last and int(last) < int(first):
-        return None
-    if int(first) >= size:
-        return _UNSATISFIABLE
-    return int(first), min(int(last), size - 1) if last else size - 1
+def _replace(headers: Headers, name: str, value: str) -> None:
+    if name in headers:
+        del headers[name]
+    headers[name] = value

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from .files import path_join_safe
+from .paths import path_join_safe
 from .request import Request
 from .response import Response
 
