@@ -2,20 +2,34 @@
 
     python examples/chat.py
 
-Connect as ``ws://localhost:8765/room/kitchen?user=ada``, in as many windows as you
-like, or open ``examples/chat.html`` in a browser. A room has any name:
-``/room/a%2Fb`` and ``/room/%23`` are rooms like all others.
+Open http://localhost:8765/ in as many windows as you like, or connect as
+``ws://localhost:8765/room/kitchen?user=ada``. A room has any name: ``/room/a%2Fb``
+and ``/room/%23`` are rooms like all others.
 """
 
 import asyncio
 import logging
+from pathlib import Path
 
 from websockets.asyncio.server import ServerConnection
 
 from websockets_routes import Filter, Protocol, Router
+from websockets_routes.http import Request, Response
+
+PAGE = Path(__file__).with_name("chat.html")
 
 router = Router()
 room = router.topic("room/{name}")
+
+
+@router.get("/")
+async def page(request: Request) -> Response:
+    return Response.file(PAGE)
+
+
+@router.get("/healthz")
+async def healthz(request: Request) -> str:
+    return "ok\n"
 
 
 @router.topics.on_subscription

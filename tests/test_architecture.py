@@ -16,7 +16,6 @@ PACKAGE = Path(websockets_routes.__file__).parent
 
 # From the top of the house down: a module imports from the lines below its own.
 ORDER = (
-    "http.__init__",
     "pytest_plugin",
     "testing",
     "subscribers",
@@ -75,13 +74,7 @@ ORDER = (
     "limits",
     "http.__init__",
     "http.encoding",
-    "http.response",
-    "http.files",
-    "http.conditions",
     "http.paths",
-    "http.events",
-    "http.cookies",
-    "http.payloads",
     "answering",
     "endpoint",
     "inputs",
@@ -93,7 +86,11 @@ ORDER = (
     "http.request",
     "cookies",
     "http.response",
+    "http.events",
+    "http.cookies",
+    "http.payloads",
     "http.files",
+    "http.conditions",
     "refusal",
     "arity",
     "serializer",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hmac
 import http.client
 import json
 import signal
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 
 import pytest
 import websocket
@@ -47,6 +48,7 @@ def test_every_example_is_tested() -> None:
         "resource",
         "thing",
         "ticker",
+        "webhook",
     }
 
 
@@ -202,3 +204,59 @@ def test_extension() -> None:
             assert told == {"offline": "cleo", "contacts": ["cleo"]}
             with connect(f"{base}/ada") as other, pytest.raises(ConnectionClosed):
                 other.recv(timeout=TIMEOUT)
+
+
+def ask(server: ServerProcess) -> http.client.HTTPConnection:
+    return http.client.HTTPConnection("127.0.0.1", server.port, timeout=TIMEOUT)
+
+
+def get(server: ServerProcess, path: str) -> tuple[int, str, str]:
+    with closing(
+        http.client.HTTPConnection("127.0.0.1", server.port, timeout=TIMEOUT)
+    ) as it:
+        it.request("GET", path)
+        response = it.getresponse()
+        kind = response.headers["Content-Type"]
+        return response.status, kind, response.read().decode()
+
+
+def post(
+    server: ServerProcess, path: str, body: str, headers: dict[str, str]
+) -> tuple[int, str]:
+    with closing(
+        http.client.HTTPConnection("127.0.0.1", server.port, timeout=TIMEOUT)
+    ) as it:
+        it.request("POST", path, body, headers)
+        response = it.getresponse()
+        return response.status, response.read().decode()
+
+
+def test_chat_serves_its_page_and_says_that_it_is_well() -> None:
+    with example("chat") as server:
+        status, kind, page = get(server, "/")
+        assert (status, kind) == (200, "text/html; charset=utf-8")
+        assert page == (ROOT / "examples/chat.html").read_text()
+        assert get(server, "/healthz")[::2] == (200, "ok\n")
+        assert get(server, "/nothing")[0] == 404
+
+
+def test_webhook_publishes_what_is_signed() -> None:
+    body = '{"order": 7}'
+    signature = "sha256=" + hmac.digest(b"secret", body.encode(), "sha256").hex()
+    signed = {"X-Hub-Signature-256": signature}
+    with example("webhook") as server:
+        url = f"ws://127.0.0.1:{server.port}/events/orders"
+        with connect(url) as listener:
+            assert post(server, "/hooks/orders", body, signed) == (
+                200,
+                '{"listeners": 1}',
+            )
+            assert json.loads(listener.recv(timeout=TIMEOUT)) == {"order": 7}
+            assert post(server, "/hooks/orders", body + " ", signed)[0] == 403
+            assert post(server, "/hooks/orders", body, {})[0] == 400
+            assert post(server, "/hooks/orders", " " * 100_001, signed)[0] == 413
+            token = {"Authorization": "Bearer secret"}
+            status, answer = post(server, "/publish/events/orders", "hi", token)
+            assert (status, json.loads(answer)["queued"]) == (200, 1)
+            assert listener.recv(timeout=TIMEOUT) == "hi"
+            assert post(server, "/publish/events/orders", "hi", {})[0] == 401

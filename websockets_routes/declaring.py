@@ -26,7 +26,6 @@ __all__ = ["MAX_CONTENT_LENGTH", "Declaring", "check_prefix"]
 MAX_CONTENT_LENGTH = 5 * 2**20
 
 
-
 E = TypeVar("E", bound=Callable[..., Any])
 
 

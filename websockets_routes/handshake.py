@@ -176,11 +176,14 @@ class Handshake:
         if isinstance(error, BadRequest):
             # The client's, not ours.
             return text_response(status, text)
+        raised = _raised(error)
+        if raised is not None:
+            return raised
         logger = connection.logger
         heard, result = await report(scopes, error, connection, path, logger)
         if heard:
             try:
-                response = to_response(result)
+                response = _checked(result)
             except InvalidResponse as wrong:
                 error, heard = wrong, False
                 status, _, text = _means(wrong)
@@ -380,6 +383,11 @@ def _means(error: Exception) -> tuple[HTTPStatus, int, str]:
     return status, CloseCode.INTERNAL_ERROR, "the handshake failed"
 
 
+def _raised(error: Exception) -> Response | None:
+    """Return what was raised as a response, if it is one."""
+    return _checked(error) if hasattr(error, "headers_to_send") else None
+
+
 def _whose(connection: ServerConnection) -> str:
     path = _with_path(connection).path
     return f"path {path!r}" if path.route is None else f"route {path.route}"
@@ -388,6 +396,16 @@ def _whose(connection: ServerConnection) -> str:
 async def _response(result: object) -> Response | None:
     if inspect.isawaitable(result):
         result = await result
+    return _checked(result)
+
+
+def _checked(result: Any) -> Response | None:
+    """Make a response for websockets of what a hook returned, or raised."""
+    if hasattr(result, "headers_to_send"):
+        # One for requests: hooks may be shared with them.
+        from .http.encoding import for_handshake
+
+        return for_handshake(result)
     return to_response(result)
 
 

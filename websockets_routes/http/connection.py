@@ -17,9 +17,9 @@ from websockets import Headers
 from ..exceptions import BadRequest, ClientDisconnected
 from .body import ReceivedBody
 from .dispatching import answer
+from .encoding import Encoded
 from .head import MAX_HEAD, look_at
 from .request import Request
-from .encoding import Encoded
 from .writing import Writer, response_head
 
 if TYPE_CHECKING:

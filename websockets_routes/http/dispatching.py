@@ -27,8 +27,8 @@ from ..route import Route
 from ..scope import Scope, any_middleware, call_handler
 from ..table import RouteTable
 from ..target import Target, parse_target
-from .request import Request
 from .encoding import Encoded, encoded
+from .request import Request
 from .response import ErrorResponse, Response
 
 __all__ = ["answer", "dispatch"]

@@ -9,15 +9,17 @@ from http import HTTPStatus
 from typing import Any, NamedTuple, Self
 
 from websockets import Headers
+from websockets import Response as HandshakeResponse
 
 from ..exceptions import InvalidResponse
 from ..naming import shown
+from ..refusal import to_response
 from ..serializer import Serializer
 from .files import File
 from .payloads import as_body, as_json, as_piece
 from .response import Response
 
-__all__ = ["Encoded", "Stream", "encoded"]
+__all__ = ["Encoded", "Stream", "encoded", "for_handshake"]
 
 _NO_BODY = {204, 205, 304}
 _NO_LENGTH = {204, 304}
@@ -98,6 +100,22 @@ class Stream:
         close = getattr(self._items, "aclose", None)
         if close is not None:
             await close()
+
+
+def for_handshake(response: Response) -> HandshakeResponse:
+    """Make the response to a handshake that hooks shared with requests return.
+
+    Raises:
+        InvalidResponse: If its body is a stream or a file, or if it cannot be sent.
+    """
+    if isinstance(response.payload, File):
+        raise InvalidResponse("a handshake is not answered with a file")
+    message = encoded(response, Serializer())
+    if message.stream is not None:
+        raise InvalidResponse("a handshake is not answered with a stream")
+    refusal = to_response((message.status, message.headers, message.body))
+    assert refusal is not None, "it is a tuple"
+    return refusal
 
 
 def encoded(
