@@ -5,17 +5,19 @@ Usage: python serve_check.py CHECKOUT COMMAND
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from urllib.request import urlopen
 
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 INSTALLING = 600  # seconds
-URI = "ws://localhost:8765"
+HOST = "localhost:8765"
 
 
 def main(checkout: str, command: str) -> None:
@@ -34,19 +36,22 @@ def talk(process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + INSTALLING
     while True:
         try:
-            ws = connect(f"{URI}/hello/world")
+            health = urlopen(f"http://{HOST}/healthz")
             break
         except OSError:
             if process.poll() is not None or time.monotonic() > deadline:
                 raise
             time.sleep(0.5)
-    with ws:
-        assert ws.recv(timeout=10) == "Hello world!"
-    with connect(f"{URI}/echo") as ws:
-        ws.send("hi")
-        assert ws.recv(timeout=10) == "hi"
+    assert health.read() == b"ok\n"
+    assert b"<h1>Rooms</h1>" in urlopen(f"http://{HOST}/").read()
+    room = f"ws://{HOST}/room/kitchen"
+    with connect(f"{room}?user=ada") as ada, connect(room) as ben:
+        ada.send("hi")
+        while (said := json.loads(ben.recv(timeout=10))).get("text") is None:
+            pass
+        assert said == {"user": "ada", "text": "hi"}
     try:
-        connect(f"{URI}/nothing")
+        connect(f"ws://{HOST}/nothing")
     except InvalidStatus as refused:
         assert refused.response.status_code == 404
     else:
