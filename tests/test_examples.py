@@ -94,7 +94,11 @@ def test_in_the_chat_no_path_reaches_another_room() -> None:
 def test_ticker() -> None:
     with example("ticker") as server:
         base = f"ws://127.0.0.1:{server.port}"
-        with connect(f"{base}/price/S7") as one, connect(f"{base}/prices") as every:
+        # With a queue that is full, this client would not see the end for 10 seconds.
+        with (
+            connect(f"{base}/price/S7", max_queue=None) as one,
+            connect(f"{base}/prices", max_queue=None) as every,
+        ):
             for _ in range(3):
                 assert json.loads(one.recv(timeout=TIMEOUT))["symbol"] == "S7"
             heard = {
