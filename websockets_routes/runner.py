@@ -114,6 +114,8 @@ class Runner:
                     # There is none before a TLS handshake is over.
                     if hasattr(connection, "transport"):
                         connection.transport.abort()
+                for request in tuple(server.requests):
+                    request.abort()
                 server.close(code=self._code)
                 await asyncio.wait({closed}, timeout=last_words)
         finally:
