@@ -13,6 +13,7 @@ from ..cookies import parse_cookies
 from ..exceptions import BodyTooLarge, NotServing
 from ..path import QueryParams, RoutedPath
 from ..serializer import Serializer
+from ..target import Target
 from .response import Response
 
 if TYPE_CHECKING:
@@ -95,7 +96,9 @@ class Request:
             headers if isinstance(headers, Headers) else Headers(headers or {})
         )
         self.protocol = protocol
-        self.path: RoutedPath = RoutedPath(target)
+        # As it came; the routed one is parsed, and takes its place.
+        path, _, query = target.partition("?")
+        self.path: RoutedPath = RoutedPath(target, Target(path, query, []))
         self.max_content_length: int | None = None
         self._body: Body = _Bytes(body) if isinstance(body, bytes) else body
         self._whole: bytes | None = None
