@@ -26,6 +26,7 @@ __all__ = [
     "InvalidCloseCode",
     "InvalidJSON",
     "InvalidLimit",
+    "InvalidPresence",
     "InvalidResponse",
     "InvalidTopic",
     "LoadError",
@@ -34,6 +35,7 @@ __all__ = [
     "NextRoute",
     "NoSuchFile",
     "NotServing",
+    "PresenceTooLarge",
     "RoutesError",
     "SubscriptionDenied",
     "TemplateError",
@@ -416,3 +418,40 @@ class BrokerUnavailable(BrokerError):
         super().__init__(broker, problem)
         self.args = (broker, problem, sent)
         self.sent = sent
+
+
+class InvalidPresence(RoutesError, ValueError):
+    """A member that cannot be present, or a message between nodes that is none.
+
+    Attributes:
+        problem: What is wrong with it, and what to do.
+    """
+
+    status = HTTPStatus.BAD_REQUEST
+    close_code = CloseCode.POLICY_VIOLATION
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"presence: {self.problem}"
+
+
+class PresenceTooLarge(InvalidPresence):
+    """An info of a member that is too large; unhandled, it closes with 1009.
+
+    Attributes:
+        size: Its size, in bytes of JSON.
+        limit: The size that it may have.
+    """
+
+    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    close_code = CloseCode.MESSAGE_TOO_BIG
+
+    def __init__(self, size: int, limit: int) -> None:
+        problem = f"an info has {size} bytes, {limit} are allowed; keep less in it"
+        super().__init__(problem)
+        self.args = (size, limit)
+        self.size = size
+        self.limit = limit
