@@ -25,8 +25,8 @@ from .path import RoutedPath
 from .resource import WEBSOCKET
 from .route import Route
 from .sockets import listening
-from .worker import Worker, patience
-from .workers import Supervisor, logger, worker_command
+from .worker import Worker, logger, patience
+from .workers import Supervisor, worker_command
 
 __all__ = ["main"]
 

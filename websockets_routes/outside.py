@@ -27,7 +27,7 @@ BROKER_VARIABLE = "WEBSOCKETS_ROUTES_BROKER"
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")
 
 
-class Unreadable(RoutesError):
+class _Unreadable(RoutesError):
     """A message that is not what it was said to be."""
 
 
@@ -161,7 +161,7 @@ async def _publish(broker: Broker, options: argparse.Namespace) -> None:
         try:
             data.decode()
         except UnicodeDecodeError as error:
-            raise Unreadable(f"the message is no UTF-8: {error}; --binary?") from None
+            raise _Unreadable(f"the message is no UTF-8: {error}; --binary?") from None
     envelope = Envelope(
         options.topic, data, not options.binary, None, uuid4().hex, time.time()
     )

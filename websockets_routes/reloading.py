@@ -9,12 +9,13 @@ from pathlib import Path
 
 from watchfiles import PythonFilter, awatch
 
-from .worker import ABORT, STOP
-from .workers import Process, Supervisor, logger
+from .worker import ABORT, STOP, logger
+from .workers import Process, Supervisor
 
 __all__ = ["Reloader"]
 
-# What a worker gets to end gracefully, in seconds: somebody waits to see his change.
+# What a worker gets to end gracefully, and then again to end at all, in seconds:
+# somebody waits to see what his change does.
 _PATIENCE = 1.0
 
 
@@ -60,7 +61,7 @@ class Reloader(Supervisor):
         for worker in self._current:
             worker.tell(STOP)
             loop.call_later(_PATIENCE, worker.tell, ABORT)
-            loop.call_later(_PATIENCE, worker.kill_later)
+            loop.call_later(2 * _PATIENCE, worker.kill)
         self._changed.set()
 
     async def _watch(self) -> None:

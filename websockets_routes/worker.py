@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -13,7 +14,9 @@ from collections.abc import Callable, Sequence
 
 from .sockets import SharedServer, listen_together
 
-__all__ = ["ABORT", "HAND_OVER", "READY", "STOP", "Worker", "patience"]
+__all__ = ["ABORT", "HAND_OVER", "READY", "STOP", "Worker", "logger", "patience"]
+
+logger = logging.getLogger("websockets_routes.workers")
 
 #: What a worker tells its supervisor: that it listens.
 READY = b"r"
@@ -135,6 +138,7 @@ class Worker:
         assert self._server is not None
         assert self._loop is not None
         self._server.stop_accepting()
+        logger.info("handing over to a new worker")
         deadline = self._loop.time() + _HANDSHAKES
         # What has just been accepted is a connection after the next turn of the loop.
         await asyncio.sleep(_GLANCE)

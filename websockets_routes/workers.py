@@ -8,20 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
 
 from .brokers import Backoff
-from .worker import ABORT, HAND_OVER, READY, STOP
+from .worker import ABORT, HAND_OVER, READY, STOP, logger
 
-__all__ = ["Process", "Supervisor", "logger", "worker_command"]
+__all__ = ["Process", "Supervisor", "worker_command"]
 
-logger = logging.getLogger("websockets_routes.workers")
-
-_BACKOFF = Backoff(first=0.2, longest=30)
+_BACKOFF = Backoff(first=0.1, longest=30)
 # A worker that lived for so many seconds was no failure of its start.
 _STABLE = 10.0
 # After so many failures in a row, with nobody left who serves, there is no hope.
@@ -218,6 +215,8 @@ class Supervisor:
     def stop(self) -> None:
         """End gracefully; called again, end at once."""
         self._signals += 1
+        how = ("gracefully", "at once", "by force")[min(self._signals, 3) - 1]
+        logger.info("ending %s", how)
         self._stop_listening()
         for worker in self._workers:
             if self._signals == 1:
