@@ -15,7 +15,7 @@ import pytest
 from websockets_routes.cli import main
 
 from .contract.conftest import mortal_valkey, nats, prefix, valkey
-from .contract.engines import Engine, Nats, Valkey
+from .contract.engines import Nats, Valkey
 from .processes import TIMEOUT
 
 __all__ = ["mortal_valkey", "nats", "prefix", "valkey"]
@@ -42,6 +42,9 @@ def subscribing(*arguments: str) -> Iterator[subprocess.Popen[str]]:
         assert process.stderr is not None
         assert "subscribed to" in process.stderr.readline()
         yield process
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            assert process.wait(TIMEOUT) == 0
     finally:
         process.kill()
         process.communicate(timeout=TIMEOUT)
@@ -52,7 +55,7 @@ def line(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline()
 
 
-def publish(engine: Engine, *arguments: str) -> None:
+def publish(engine: Valkey | Nats, *arguments: str) -> None:
     assert main(["publish", "--broker", engine.url, *arguments]) == 0
 
 
@@ -67,14 +70,15 @@ def test_what_is_published_is_printed_as_it_comes(
         assert line(process) == f"{prefix}/d\ttwo\\nlines \\x1b[2J\\x9b\n"
         publish(engine, f"{prefix}/e", "--binary", os.fsdecode(b"\xff\x00"))
         assert line(process) == f"{prefix}/e\t\\xff\\x00\n"
-        process.send_signal(signal.SIGINT)
-        assert process.wait(TIMEOUT) == 0
 
 
 def test_it_ends_after_so_many_messages(valkey: Valkey, prefix: str) -> None:
     with subscribing("--broker", valkey.url, prefix, "--count", "2") as process:
+        # All three come at once.
+        process.send_signal(signal.SIGSTOP)
         for _ in range(3):
             publish(valkey, prefix, "x")
+        process.send_signal(signal.SIGCONT)
         assert process.wait(TIMEOUT) == 0
         assert process.stdout is not None
         assert process.stdout.read() == f"{prefix}\tx\n" * 2
@@ -89,7 +93,7 @@ def test_it_ends_when_nobody_reads_any_more(valkey: Valkey, prefix: str) -> None
         assert process.wait(TIMEOUT) == 0
         assert process.stderr is not None
         assert process.stderr.read() == ""
-        process.stdout = None
+        process.stdout = None  # not to be read by communicate()
 
 
 def test_it_tells_when_messages_may_be_missing(

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import ssl
+import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -42,11 +43,14 @@ def router():
 
     @router.route("/block")
     async def block(ws):
-        await ws.send("blocking")
+        await ws.send(str(os.getpid()))
         time.sleep(60)
 
     @router.on_start
-    def start():
+    async def start():
+        # A worker may have servers of its own.
+        async with await asyncio.start_server(print, "127.0.0.1", 0):
+            pass
         if pathlib.Path("broken").exists():
             raise OSError("no database")
 
@@ -211,14 +215,14 @@ def test_a_third_signal_kills(folder: Path) -> None:
     with supervised(folder, *two()) as found:
         port, *_ = wait_for_both(found)
         with connect_to(port, "/block") as ws:
-            assert ws.recv(timeout=TIMEOUT) == "blocking"
+            blocked = worker_of(ws)
             found.send(signal.SIGTERM)
             found.wait_for("server closed")  # the one that is not blocked
             found.send(signal.SIGTERM)
             found.wait_for("ending at once")
             assert found.end() == 1
             ws.socket.close()
-    assert found.log.count("was ended by SIGKILL") == 1
+    assert f"worker {blocked} was ended by SIGKILL" in found.log
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
@@ -302,12 +306,13 @@ def test_a_worker_answers_the_handshakes_that_it_accepted_before_it_hands_over(
         port, first, second = wait_for_both(found)
         with socket.create_connection(("127.0.0.1", port), TIMEOUT) as slow:
             slow.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n")
-            with stopped(first), connect_to(port):
-                pass
-            with stopped(second), connect_to(port):
-                pass
+            with stopped(second), connect_to(port) as ws:
+                assert worker_of(ws) == first  # which has accepted the other one too
             found.send(signal.SIGHUP)
             found.wait_for("handing over")
+            for _ in range(10):
+                with connect_to(port) as ws:
+                    assert worker_of(ws) != first
             slow.sendall(
                 b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
                 b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
@@ -378,6 +383,12 @@ def test_a_socket_that_somebody_else_put_in_its_place_is_left_alone(
         with socket.socket(socket.AF_UNIX) as other:
             other.bind(str(path))
     assert path.exists()
+
+
+def test_a_socket_that_somebody_removed_is_no_problem(tmp_path: Path) -> None:
+    path = tmp_path / "x.sock"
+    with listening(None, 0, str(path)):
+        path.unlink()
 
 
 def test_a_socket_that_cannot_be_had_is_an_error(tmp_path: Path) -> None:
@@ -477,10 +488,11 @@ async def test_a_supervisor_that_can_start_no_process_gives_up(
 
 
 async def test_a_signal_while_a_worker_is_started_ends_it() -> None:
-    supervisor = Supervisor(SLEEPING, [], 3)
+    code = "import socket, sys; socket.socket(fileno=int(sys.argv[-1])).recv(1)"
+    supervisor = Supervisor([sys.executable, "-c", code], [], 3)
     asyncio.get_running_loop().call_soon(supervisor.stop)
     async with asyncio.timeout(TIMEOUT):
-        assert await supervisor.run() == 1
+        assert await supervisor.run() == 0
 
 
 class Started(logging.Handler):
@@ -513,6 +525,29 @@ async def test_a_supervisor_that_is_cancelled_takes_its_workers_along(
     # It has been waited for, too.
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+@pytest.mark.parametrize("unread", ["", "theirs.send(b'r')"], ids=["closed", "reset"])
+def test_a_worker_without_a_loop_ends_with_its_supervisor_too(unread: str) -> None:
+    code = f"""\
+import signal, socket, time
+from websockets_routes.worker import Worker
+
+signal.signal(signal.SIGTERM, lambda *_: print("asked to end", flush=True))
+ours, theirs = socket.socketpair()
+{unread}
+Worker(theirs.detach(), [], 0.1).start()
+ours.close()
+time.sleep(60)
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=TIMEOUT,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout) == (1, "asked to end\n")
 
 
 def test_workers_run_with_the_options_of_the_interpreter(

@@ -65,10 +65,12 @@ class Reloader(Supervisor):
         self._changed.set()
 
     async def _watch(self) -> None:
+        watched = awatch(
+            self._folder, watch_filter=PythonFilter(), debounce=200, step=50
+        )
         try:
-            async for changes in awatch(
-                self._folder, watch_filter=PythonFilter(), debounce=200, step=50
-            ):
+            while True:
+                changes = await anext(watched)
                 names = sorted({Path(name).name for _, name in changes})
                 logger.info("%s changed; reloading", ", ".join(names))
                 self.restart()

@@ -31,7 +31,7 @@ _SETTLES = 0.1
 _HANDSHAKES = 5.0
 _GLANCE = 0.02
 # What the end may take beyond its budget where there is no supervisor left to kill us.
-_EXTRA = 3.0
+_EXTRA = 2.0
 
 
 def patience(close_timeout: float | None, drain: float | None) -> float:

@@ -310,15 +310,13 @@ class Supervisor:
         return [each for each in self._workers if not each.leaving]
 
     async def _fill(self) -> None:
-        """Start as many workers as are missing."""
-        missing = self._count - len(self._current)
-        if not any(each.ready for each in self._current):
-            # The first one finds out whether it can be done, so that a reason why
-            # not is told once.
-            missing = min(missing, 1 - len(self._current))
-        for _ in range(missing):
-            if self._pause is None:
-                await self._start()
+        """Start a worker if one is missing."""
+        current = self._current
+        # The first one finds out whether it can be done, so that a reason why not is
+        # told once.
+        wanted = self._count if any(each.ready for each in current) else 1
+        if len(current) < wanted:
+            await self._start()
 
     async def _renew(self) -> None:
         """Take the next step in replacing the outdated workers."""
@@ -342,6 +340,7 @@ class Supervisor:
         else:
             self._workers.append(worker)
             logger.info("worker %d started", worker.pid)
+            self._changed.set()  # there may be more to do
             if self._signals:
                 # They came while it was started.
                 worker.tell(STOP)
