@@ -14,6 +14,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -21,7 +22,12 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect, unix_connect
 
 from websockets_routes.cli import main
-from websockets_routes.sockets import listening, open_sockets
+from websockets_routes.sockets import (
+    SharedServer,
+    listen_together,
+    listening,
+    open_sockets,
+)
 from websockets_routes.worker import logger
 from websockets_routes.workers import Supervisor, worker_command
 
@@ -64,6 +70,13 @@ def router():
 SLEEPING = [sys.executable, "-c", "import time; time.sleep(60)"]
 ISLANDS = ("--broker", "memory://")
 TCP = ("--host", "127.0.0.1", "--port", "0")
+
+
+UPGRADE = (
+    b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    b"Sec-WebSocket-Version: 13\r\n\r\n"
+)
 
 
 @pytest.fixture
@@ -193,9 +206,7 @@ def test_a_signal_ends_all_gracefully_whoever_else_gets_it(
 def hold(port: int) -> socket.socket:
     """Open a connection that never answers a close frame."""
     sock = socket.create_connection(("127.0.0.1", port), TIMEOUT)
-    key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13"
-    upgrade = "Connection: Upgrade\r\nUpgrade: websocket"
-    sock.sendall(f"GET / HTTP/1.1\r\nHost: x\r\n{upgrade}\r\n{key}\r\n\r\n".encode())
+    sock.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n" + UPGRADE)
     assert sock.recv(1024).startswith(b"HTTP/1.1 101 ")
     return sock
 
@@ -304,22 +315,22 @@ def test_a_worker_answers_the_handshakes_that_it_accepted_before_it_hands_over(
 ) -> None:
     with supervised(folder, *two()) as found:
         port, first, second = wait_for_both(found)
-        with socket.create_connection(("127.0.0.1", port), TIMEOUT) as slow:
-            slow.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n")
-            with stopped(second), connect_to(port) as ws:
-                assert worker_of(ws) == first  # which has accepted the other one too
+        here = ("127.0.0.1", port)
+        with ExitStack() as stack:
+            with stopped(second):
+                slow = stack.enter_context(socket.create_connection(here, TIMEOUT))
+                slow.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n")
+                with connect_to(port) as ws:
+                    # It has accepted the other one, too.
+                    assert worker_of(ws) == first
             found.send(signal.SIGHUP)
             found.wait_for("handing over")
             for _ in range(10):
                 with connect_to(port) as ws:
                     assert worker_of(ws) != first
-            slow.sendall(
-                b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
-                b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-                b"Sec-WebSocket-Version: 13\r\n\r\n"
-            )
+            slow.sendall(UPGRADE)
             assert slow.recv(1024).startswith(b"HTTP/1.1 101 ")
-            found.wait_for("server closed")
+        found.wait_for("server closed", 2)
         assert found.end() == 0
 
 
@@ -493,6 +504,36 @@ async def test_a_signal_while_a_worker_is_started_ends_it() -> None:
     asyncio.get_running_loop().call_soon(supervisor.stop)
     async with asyncio.timeout(TIMEOUT):
         assert await supervisor.run() == 0
+
+
+class Greeter(asyncio.Protocol):
+    def connection_made(self, transport: Any) -> None:
+        transport.write(b"hello")
+        transport.close()
+
+
+async def test_what_is_accepted_in_the_last_turn_of_the_loop_is_served() -> None:
+    loop = asyncio.get_running_loop()
+    opened = open_sockets("127.0.0.1", 0)
+    made: list[SharedServer] = []
+    listen_together(loop, opened, made.append)
+    options: Any = {"sock": opened}
+    await loop.create_server(Greeter, **options)
+    (server,) = made
+    with opened[0].dup() as successor:
+        with socket.create_connection(opened[0].getsockname(), TIMEOUT) as client:
+            client.setblocking(False)
+            # asyncio accepts in the second turn and makes the transport in the third.
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            server.stop_accepting()
+            assert server.is_serving()
+            async with await loop.create_server(Greeter, sock=successor):
+                async with asyncio.timeout(TIMEOUT):
+                    assert await loop.sock_recv(client, 10) == b"hello"
+    server.close()
+    await server.wait_closed()
+    assert not server.is_serving()
 
 
 class Started(logging.Handler):
