@@ -520,17 +520,19 @@ async def test_what_is_accepted_in_the_last_turn_of_the_loop_is_served() -> None
     options: Any = {"sock": opened}
     await loop.create_server(Greeter, **options)
     (server,) = made
-    with opened[0].dup() as successor:
-        with socket.create_connection(opened[0].getsockname(), TIMEOUT) as client:
-            client.setblocking(False)
-            # asyncio accepts in the second turn and makes the transport in the third.
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
-            server.stop_accepting()
-            assert server.is_serving()
-            async with await loop.create_server(Greeter, sock=successor):
-                async with asyncio.timeout(TIMEOUT):
-                    assert await loop.sock_recv(client, 10) == b"hello"
+    with (
+        opened[0].dup() as successor,
+        socket.create_connection(opened[0].getsockname(), TIMEOUT) as client,
+    ):
+        client.setblocking(False)
+        # asyncio accepts in the second turn and makes the transport in the third.
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        server.stop_accepting()
+        assert server.is_serving()
+        async with await loop.create_server(Greeter, sock=successor):
+            async with asyncio.timeout(TIMEOUT):
+                assert await loop.sock_recv(client, 10) == b"hello"
     server.close()
     await server.wait_closed()
     assert not server.is_serving()
