@@ -1,11 +1,10 @@
 """Routing, topics and scale-out for the websockets library."""
 
+from .broker_errors import BrokerError, BrokerUnavailable
 from .exceptions import (
     BacklogFull,
     BadRequest,
     BodyTooLarge,
-    BrokerError,
-    BrokerUnavailable,
     BuildError,
     CertificateError,
     ClientDisconnected,
