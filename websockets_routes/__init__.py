@@ -38,7 +38,18 @@ from .inputs import header, param
 from .opcodes import OpCode
 from .path import QueryParams, RoutedPath
 from .protocol import Protocol
-from .pubsub import Filter, Overflow, Receipt, Statistics, Subscribed, Topic, Topics
+from .pubsub import (
+    Filter,
+    Message,
+    Overflow,
+    Position,
+    Receipt,
+    Statistics,
+    Subscribed,
+    Topic,
+    Topics,
+    json_envelope,
+)
 from .resource import Resource, delete, get, patch, post, put, websocket
 from .route import Route
 from .router import Router
@@ -64,6 +75,7 @@ __all__ = [
     "InvalidResponse",
     "InvalidTopic",
     "LoadError",
+    "Message",
     "MountError",
     "MustAwait",
     "NextRoute",
@@ -71,6 +83,7 @@ __all__ = [
     "NotServing",
     "OpCode",
     "Overflow",
+    "Position",
     "PresenceTooLarge",
     "Protocol",
     "QueryParams",
@@ -94,6 +107,7 @@ __all__ = [
     "delete",
     "get",
     "header",
+    "json_envelope",
     "param",
     "patch",
     "post",

@@ -14,6 +14,7 @@ from typing import Any
 from .exceptions import RoutesError
 from .loading import load_router
 from .path import RoutedPath
+from .pubsub.topics import BROKER_VARIABLE
 from .resource import WEBSOCKET
 from .route import Route
 
@@ -66,6 +67,12 @@ def _parser() -> argparse.ArgumentParser:
         default="info",
         choices=["critical", "error", "warning", "info", "debug"],
         help="least level to log",
+    )
+    process.add_argument(
+        "--broker",
+        metavar="URL",
+        help="what carries messages between processes, such as redis://localhost "
+        f"(or {BROKER_VARIABLE} in the environment)",
     )
     process.add_argument(
         "--loop",
@@ -158,6 +165,8 @@ def _or_none(kind: Callable[[str], Any]) -> Callable[[str], Any]:
 
 def _run(options: argparse.Namespace) -> int:
     router = load_router(options.router)
+    if options.broker is not None:
+        router.topics.set_broker(options.broker)
     loop_factory = _loop_factory(options.loop)
     arguments: dict[str, Any] = {
         name: getattr(options, name)

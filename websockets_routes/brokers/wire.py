@@ -76,9 +76,7 @@ def decode(
     text = bool(flags & _TEXT)
     name = frame[first:second].decode()
     compress = _COMPRESS_OF.get(flags & 12)
-    return Envelope(
-        topic, data, text, origin, name, timestamp, offset, epoch, compress
-    )
+    return Envelope(topic, data, text, origin, name, timestamp, offset, epoch, compress)
 
 
 def split_position(frame: bytes) -> tuple[int | None, str | None, int]:
