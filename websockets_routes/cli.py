@@ -1,22 +1,33 @@
-"""The command ``websockets-routes``: serves a router, or prints its routes."""
+"""The command ``websockets-routes``: serves a router, prints its routes, and more."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import importlib.util
 import logging
+import os
+import signal
+import socket
 import ssl
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+from .brokers import open_broker
 from .exceptions import RoutesError
 from .loading import load_router
+from .outside import BROKER_VARIABLE, add_commands, broker_url
 from .path import RoutedPath
 from .pubsub.topics import BROKER_VARIABLE
 from .resource import WEBSOCKET
 from .route import Route
+from .sockets import listening
+from .worker import Worker, logger, patience
+from .workers import Supervisor, worker_command
 
 __all__ = ["main"]
 
@@ -30,7 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0, 1 for what went wrong, 2 for wrong usage (by SystemExit).
     """
+    if arguments is None:
+        arguments = sys.argv[1:]
     options = _parser().parse_args(arguments)
+    options.arguments = arguments
     try:
         return int(options.function(options))
     except (RoutesError, _CommandError) as error:
@@ -80,6 +94,25 @@ def _parser() -> argparse.ArgumentParser:
         choices=["auto", "asyncio", "uvloop"],
         help="event loop; auto is uvloop where it is installed",
     )
+    process.add_argument(
+        "--broker",
+        metavar="URL",
+        help=f"what carries messages between processes; ${BROKER_VARIABLE}, if set",
+    )
+    process.add_argument(
+        "--workers",
+        type=_count,
+        default=1,
+        metavar="N",
+        help="processes that share the port; SIGHUP restarts them one by one",
+    )
+    process.add_argument(
+        "--reload",
+        action="store_true",
+        help="start again when a Python file of this folder changes",
+    )
+    # What a worker has from its supervisor: descriptors of sockets.
+    process.add_argument("--inherit", type=_descriptors, help=argparse.SUPPRESS)
     limits = run.add_argument_group("what websockets.serve takes; 'none' for no limit")
     for name, kind, default, what in (
         ("open-timeout", float, 10.0, "seconds for the handshake"),
@@ -135,6 +168,7 @@ def _parser() -> argparse.ArgumentParser:
     routes.add_argument(
         "--match", metavar="PATH", help="print what this path meets, and nothing else"
     )
+    add_commands(commands)
     return parser
 
 
@@ -155,6 +189,16 @@ def _port(text: str) -> int:
     return int(text)
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) <= 1024:
+        raise argparse.ArgumentTypeError(f"a number from 1 to 1024, not {text!r}")
+    return int(text)
+
+
+def _descriptors(text: str) -> list[int]:
+    return [int(each) for each in text.split(",")]
+
+
 def _or_none(kind: Callable[[str], Any]) -> Callable[[str], Any]:
     def convert(text: str) -> Any:
         return None if text.lower() == "none" else kind(text)
@@ -164,6 +208,77 @@ def _or_none(kind: Callable[[str], Any]) -> Callable[[str], Any]:
 
 
 def _run(options: argparse.Namespace) -> int:
+    url = broker_url(options)
+    if url is not None:
+        open_broker(url)  # a URL that is none is told once, here
+        os.environ[BROKER_VARIABLE] = url
+    if options.inherit is None and (options.workers > 1 or options.reload):
+        return _supervise(options, url)
+    worker = None
+    if options.inherit is not None:
+        control, *listening = options.inherit
+        limit = patience(options.close_timeout, options.drain)
+        worker = Worker(control, listening, limit)
+        worker.start()
+    return _serve(options, worker)
+
+
+def _supervise(options: argparse.Namespace, url: str | None) -> int:
+    """Run the workers, each of which runs this command again."""
+    if not hasattr(signal, "SIGHUP"):
+        raise _CommandError("--workers and --reload need a POSIX system")
+    if options.reload and options.workers > 1:
+        raise _CommandError("--reload is for development: it has one worker")
+    if options.workers > 1 and url is None:
+        raise _CommandError(
+            "--workers needs --broker URL: what is published in one worker is heard "
+            "in the others through a broker only (--broker memory:// leaves each "
+            "worker an island)"
+        )
+    _configure_log(options)
+    if options.workers > 1 and urlsplit(url or "").scheme == "memory":
+        logger.warning(
+            "each worker is an island with memory://: what is published in one of "
+            "them is not heard in the others"
+        )
+    if options.reload and importlib.util.find_spec("watchfiles") is None:
+        raise _CommandError("--reload needs pip install 'websockets-routes[reload]'")
+    with contextlib.ExitStack() as stack:
+        try:
+            sockets = stack.enter_context(
+                listening(options.host, options.port, options.unix)
+            )
+        except OSError as error:
+            raise _cannot_listen(options, error) from error
+        return asyncio.run(_run_workers(options, sockets))
+
+
+async def _run_workers(
+    options: argparse.Namespace, sockets: Sequence[socket.socket]
+) -> int:
+    command = worker_command(options.arguments)
+    if options.reload:
+        from .reloading import Reloader
+
+        return await Reloader(command, sockets, Path.cwd()).run()
+    return await Supervisor(command, sockets, options.workers).run()
+
+
+def _configure_log(options: argparse.Namespace) -> None:
+    several = options.workers > 1 or options.reload
+    process = " [%(process)d]" if several else ""
+    logging.basicConfig(
+        level=options.log_level.upper(),
+        format=f"%(asctime)s{process} %(levelname)s %(message)s",
+    )
+
+
+def _cannot_listen(options: argparse.Namespace, error: OSError) -> _CommandError:
+    where = options.unix or f"{options.host}:{options.port}"
+    return _CommandError(f"cannot listen on {where}: {error}")
+
+
+def _serve(options: argparse.Namespace, worker: Worker | None) -> int:
     router = load_router(options.router)
     if options.broker is not None:
         router.topics.set_broker(options.broker)
@@ -184,7 +299,10 @@ def _run(options: argparse.Namespace) -> int:
             "shutdown_code",
         )
     }
-    if options.unix is not None:
+    if worker is not None:
+        arguments["sock"] = worker.sockets
+        loop_factory = worker.loop_factory(loop_factory)
+    elif options.unix is not None:
         arguments |= {"unix": True, "path": options.unix}
     else:
         arguments |= {"host": options.host, "port": options.port}
@@ -192,15 +310,12 @@ def _run(options: argparse.Namespace) -> int:
         arguments["ssl"] = _tls(options.ssl_certfile, options.ssl_keyfile)
     elif options.ssl_keyfile is not None:
         raise _CommandError("--ssl-keyfile needs --ssl-certfile")
-    logging.basicConfig(
-        level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s"
-    )
-    where = options.unix or f"{options.host}:{options.port}"
+    _configure_log(options)
     try:
         with asyncio.Runner(loop_factory=loop_factory) as runner:
             runner.run(router.run(**arguments))
     except OSError as error:
-        raise _CommandError(f"cannot listen on {where}: {error}") from error
+        raise _cannot_listen(options, error) from error
     return 0
 
 
