@@ -69,6 +69,12 @@ ORDER = (
     "pubsub.__init__",
     "pubsub.topics",
     "pubsub.subscribing",
+    "pubsub.spreading",
+    "pubsub.hearing",
+    "pubsub.relay",
+    "pubsub.local",
+    "pubsub.tracks",
+    "pubsub.clients",
     "pubsub.delivery",
     "pubsub.outbox",
     "pubsub.hooks",
@@ -80,6 +86,7 @@ ORDER = (
     "pubsub.backlog",
     "pubsub.frames",
     "pubsub.topic",
+    "pubsub.message",
     "pubsub.overflow",
     "pubsub.subscriptions",
     "brokers.__init__",
@@ -135,6 +142,7 @@ ORDER = (
     "pattern",
     "grammar",
     "target",
+    "broker_errors",
     "exceptions",
     "naming",
     "tokens",
@@ -252,11 +260,12 @@ def sort_key(name: str) -> tuple[int, str]:
 
 
 def test_the_package_exports_every_error() -> None:
-    from websockets_routes import exceptions
+    from websockets_routes import broker_errors, exceptions
 
-    assert set(exceptions.__all__) <= set(websockets_routes.__all__)
-    for name in exceptions.__all__:
-        assert issubclass(getattr(exceptions, name), websockets_routes.RoutesError)
+    for module in (broker_errors, exceptions):
+        assert set(module.__all__) <= set(websockets_routes.__all__)
+        for name in module.__all__:
+            assert issubclass(getattr(module, name), websockets_routes.RoutesError)
 
 
 @pytest.mark.parametrize("path", MODULES, ids=module_name)

@@ -1,11 +1,10 @@
 """Routing, topics and scale-out for the websockets library."""
 
+from .broker_errors import BrokerError, BrokerUnavailable
 from .exceptions import (
     BacklogFull,
     BadRequest,
     BodyTooLarge,
-    BrokerError,
-    BrokerUnavailable,
     BuildError,
     CertificateError,
     ClientDisconnected,
@@ -39,7 +38,18 @@ from .inputs import header, param
 from .opcodes import OpCode
 from .path import QueryParams, RoutedPath
 from .protocol import Protocol
-from .pubsub import Filter, Overflow, Receipt, Statistics, Subscribed, Topic, Topics
+from .pubsub import (
+    Filter,
+    Message,
+    Overflow,
+    Position,
+    Receipt,
+    Statistics,
+    Subscribed,
+    Topic,
+    Topics,
+    json_envelope,
+)
 from .resource import Resource, delete, get, patch, post, put, websocket
 from .route import Route
 from .router import Router
@@ -65,6 +75,7 @@ __all__ = [
     "InvalidResponse",
     "InvalidTopic",
     "LoadError",
+    "Message",
     "MountError",
     "MustAwait",
     "NextRoute",
@@ -72,6 +83,7 @@ __all__ = [
     "NotServing",
     "OpCode",
     "Overflow",
+    "Position",
     "PresenceTooLarge",
     "Protocol",
     "QueryParams",
@@ -95,6 +107,7 @@ __all__ = [
     "delete",
     "get",
     "header",
+    "json_envelope",
     "param",
     "patch",
     "post",

@@ -22,6 +22,7 @@ from .exceptions import RoutesError
 from .loading import load_router
 from .outside import BROKER_VARIABLE, add_commands, broker_url
 from .path import RoutedPath
+from .pubsub.topics import BROKER_VARIABLE
 from .resource import WEBSOCKET
 from .route import Route
 from .sockets import listening
@@ -80,6 +81,12 @@ def _parser() -> argparse.ArgumentParser:
         default="info",
         choices=["critical", "error", "warning", "info", "debug"],
         help="least level to log",
+    )
+    process.add_argument(
+        "--broker",
+        metavar="URL",
+        help="what carries messages between processes, such as redis://localhost "
+        f"(or {BROKER_VARIABLE} in the environment)",
     )
     process.add_argument(
         "--loop",
@@ -273,6 +280,8 @@ def _cannot_listen(options: argparse.Namespace, error: OSError) -> _CommandError
 
 def _serve(options: argparse.Namespace, worker: Worker | None) -> int:
     router = load_router(options.router)
+    if options.broker is not None:
+        router.topics.set_broker(options.broker)
     loop_factory = _loop_factory(options.loop)
     arguments: dict[str, Any] = {
         name: getattr(options, name)

@@ -42,7 +42,8 @@ class Router(Connecting):
 
     Args:
         prefix: A template to put before those of all its routes.
-        topics: The topics that connections hear; by default, topics of its own.
+        topics: The topics that connections hear, or the URL of the broker of topics
+            of its own; by default, topics of its own. See ``Topics``.
         json: What ``send_json``, ``recv_json`` and ``publish_json`` use; has
             ``dumps`` and ``loads``.
         max_backlog: Bytes that may wait for a slow peer, beyond which the overflow
@@ -69,7 +70,7 @@ class Router(Connecting):
         self,
         *,
         prefix: str = "",
-        topics: Topics | None = None,
+        topics: Topics | str | None = None,
         json: Any = json_module,
         max_backlog: int | None = None,
         before_handshake: Iterable[Callable[[Any, Any], Any]] = (),
@@ -79,8 +80,8 @@ class Router(Connecting):
     ) -> None:
         check_limit("max_backlog", max_backlog)
         given = topics is not None
-        if topics is None:
-            topics = Topics(json=json)
+        if topics is None or isinstance(topics, str):
+            topics = Topics(topics, json=json)
             if max_backlog is not None:
                 topics.max_backlog = max_backlog
         super().__init__(
@@ -248,6 +249,7 @@ class Router(Connecting):
             self._report_task,
             lambda: self.routers,
             timeout,
+            lambda: self.root.topics,
             HTTPTimeouts(header_timeout, body_timeout, idle_timeout),
         )
 

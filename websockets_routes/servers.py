@@ -18,6 +18,7 @@ from websockets.asyncio.server import Server, ServerConnection
 from .exceptions import NotServing
 from .lifespan import Lifetime
 from .limits import ConnectionLimits
+from .pubsub import Topics
 from .tasks import Tasks
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ class RoutedServer(Server):
     tasks: Tasks
     limits: ConnectionLimits
     lifetime: Lifetime
+    find_topics: Callable[[], Topics]
+    topics: Topics
     # Reports of errors that are on their way to error handlers.
     reports: set[asyncio.Task[Any]]
     # Connections that have asked for no upgrade, and what they may take.
@@ -90,6 +93,7 @@ class RoutedServer(Server):
         await self.tasks.end()
         await self._end_reports()
         await self.lifetime.end()
+        await self.topics.close()
 
     async def _end_requests(self) -> None:
         """Let responses that have begun end, but not for ever."""
@@ -117,14 +121,17 @@ class RoutedServer(Server):
 async def _create_server(
     server: RoutedServer, create: Callable[[], Awaitable[asyncio.Server]]
 ) -> asyncio.Server:
-    await server.lifetime.start()
+    topics = server.topics = server.find_topics()
+    await topics.start()
     try:
+        await server.lifetime.start()
         listening = await create()
         if server._broken:
             listening.close()
             raise NotServing("the lifespan ended before the server could listen")
     except BaseException:
         await server.lifetime.end()
+        await topics.close()
         raise
     return listening
 
@@ -142,6 +149,7 @@ class Servers:
         failed: Callable[[Server, BaseException], None],
         routers: Callable[[], Sequence[Any]],
         close_timeout: float | None,
+        topics: Callable[[], Topics],
         http: HTTPTimeouts,
     ) -> RoutedServer:
         """Turn a server of ``websockets.serve``, not yet started, into one of ours.
@@ -154,6 +162,8 @@ class Servers:
                 before the inner.
             close_timeout: What closing a connection may take, in seconds; shutdown
                 functions have half of it.
+            topics: Gives the topics whose broker is started before the routers, and
+                closed after them.
             http: What clients may take that ask for no upgrade.
         """
         server.__class__ = RoutedServer
@@ -166,6 +176,7 @@ class Servers:
         server._close_timeout = close_timeout
         timeout = None if close_timeout is None else close_timeout / 2
         server.lifetime = Lifetime(routers, server.logger, timeout, server.end_broken)
+        server.find_topics = topics
         server.create_server = partial(_create_server, server, server.create_server)
         self._servers = [each for each in self._servers if each._ending is None]
         self._servers.append(server)

@@ -128,7 +128,7 @@ def test_an_info_is_copied_as_json_copies_it() -> None:
         (("", "ann", "1"), InvalidTopic),
         (("x" * 5000, "ann", "1"), InvalidPresence),
         (("room", 7, "1"), InvalidPresence),
-        (("room", object(), "1"), InvalidPresence),
+        (("room", ..., "1"), InvalidPresence),
         (("room", "", "1"), InvalidPresence),
         (("room", "ann", []), InvalidPresence),
         (("room", "ann", ""), InvalidPresence),

@@ -83,7 +83,7 @@ def test_a_line_may_leave() -> None:
 @pytest.mark.parametrize(
     "info",
     [{1, 2}, {"a": object()}, {"a": float("nan")}, {"a": "\ud800"}, {(1, 2): 3}, b""],
-    ids=repr,
+    ids=["set", "object", "nan", "surrogate", "key", "bytes"],
 )
 def test_what_is_not_json_is_not_written(info: object) -> None:
     with pytest.raises(InvalidPresence, match="not JSON"):

@@ -39,6 +39,8 @@ class Envelope(NamedTuple):
             clock of its publisher.
         offset: Its number in its topic, increasing; None without history.
         epoch: What its offset counts in; None without history.
+        compress: Whether its publisher insists on compression, or on none; None to
+            let its size decide.
     """
 
     topic: str
@@ -49,6 +51,7 @@ class Envelope(NamedTuple):
     timestamp: float
     offset: int | None = None
     epoch: str | None = None
+    compress: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

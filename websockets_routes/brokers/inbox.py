@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from ..exceptions import BrokerError, BrokerUnavailable
+from ..broker_errors import BrokerError, BrokerUnavailable
 from ..pubsub.names import Filter
 from .base import Envelope, Gap, Receive
 from .link import logger

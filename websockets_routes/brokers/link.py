@@ -8,7 +8,8 @@ import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from ..exceptions import BrokerError, BrokerUnavailable, InvalidLimit
+from ..broker_errors import BrokerError, BrokerUnavailable
+from ..exceptions import InvalidLimit
 from .base import State
 
 __all__ = ["Backoff", "Link", "logger"]

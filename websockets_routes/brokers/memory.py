@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from itertools import islice
 
-from ..exceptions import BrokerUnavailable
+from ..broker_errors import BrokerUnavailable
 from ..pubsub.history import History, IdempotencyKeys
 from ..pubsub.names import Filter
 from .base import (

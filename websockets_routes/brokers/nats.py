@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
-from ..exceptions import BrokerError, BrokerUnavailable
+from ..broker_errors import BrokerError, BrokerUnavailable
 from ..pubsub.names import Filter
 from .base import (
     Broker,

@@ -15,7 +15,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from ..exceptions import BrokerError, BrokerUnavailable
+from ..broker_errors import BrokerError, BrokerUnavailable
 from ..pubsub.names import Filter
 from .base import HistoryPolicy, Published
 from .futures import fail, settle

@@ -18,7 +18,7 @@ from nats.js import JetStreamContext
 from nats.js.api import RePublish, StorageType, StreamConfig, StreamInfo
 from nats.js.errors import APIError, NotFoundError, ServiceUnavailableError
 
-from ..exceptions import BrokerError, BrokerUnavailable
+from ..broker_errors import BrokerError, BrokerUnavailable
 from ..pubsub.history import new_epoch
 from .base import Envelope, HistoryPage, HistoryPolicy, Position
 from .futures import settle

@@ -6,7 +6,7 @@ import importlib
 from typing import Any
 from urllib.parse import urlsplit
 
-from ..exceptions import BrokerError
+from ..broker_errors import BrokerError
 from .base import Broker
 
 __all__ = ["open_broker"]

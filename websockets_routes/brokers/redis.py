@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from redis.asyncio.connection import ConnectionPool
 from redis.exceptions import NoScriptError, ReadOnlyError, ResponseError
 
-from ..exceptions import BrokerError, BrokerUnavailable
+from ..broker_errors import BrokerError, BrokerUnavailable
 from ..pubsub.names import Filter
 from .base import (
     Broker,

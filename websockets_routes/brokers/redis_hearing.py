@@ -10,7 +10,7 @@ from typing import Any
 from redis.asyncio.connection import ConnectionPool
 from redis.exceptions import ResponseError
 
-from ..exceptions import BrokerUnavailable
+from ..broker_errors import BrokerUnavailable
 from ..pubsub.names import Filter
 from .inbox import Inbox
 from .redis_names import Names

@@ -13,6 +13,8 @@ _HEADER = struct.Struct(">2sBHHd")
 _MAGIC = b"W1"
 _TEXT = 1
 _HAS_ORIGIN = 2
+_COMPRESS = {None: 0, True: 4, False: 8}
+_COMPRESS_OF = {flag: compress for compress, flag in _COMPRESS.items()}
 
 # The longest id and origin, in bytes of UTF-8.
 _LONGEST = 65_535
@@ -28,8 +30,10 @@ def encode(envelope: Envelope) -> bytes:
     origin = b"" if envelope.origin is None else envelope.origin.encode()
     if len(name) > _LONGEST or len(origin) > _LONGEST:
         raise ValueError(f"an id and an origin have at most {_LONGEST} bytes")
-    flags = (_TEXT if envelope.text else 0) | (
-        0 if envelope.origin is None else _HAS_ORIGIN
+    flags = (
+        (_TEXT if envelope.text else 0)
+        | (0 if envelope.origin is None else _HAS_ORIGIN)
+        | _COMPRESS[envelope.compress]
     )
     header = _HEADER.pack(_MAGIC, flags, len(name), len(origin), envelope.timestamp)
     return b"".join((header, name, origin, envelope.data))
@@ -71,7 +75,8 @@ def decode(
     origin = frame[second:third].decode() if flags & _HAS_ORIGIN else None
     text = bool(flags & _TEXT)
     name = frame[first:second].decode()
-    return Envelope(topic, data, text, origin, name, timestamp, offset, epoch)
+    compress = _COMPRESS_OF.get(flags & 12)
+    return Envelope(topic, data, text, origin, name, timestamp, offset, epoch, compress)
 
 
 def split_position(frame: bytes) -> tuple[int | None, str | None, int]:

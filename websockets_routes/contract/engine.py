@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+from ..broker_errors import BrokerUnavailable
 from ..brokers.base import Broker, Envelope, HistoryPolicy, Position, State
-from ..exceptions import BrokerUnavailable
 from ..pubsub.names import Filter
 from .history import HistoryContract
 from .node import Node, message, refused

@@ -7,8 +7,8 @@ import itertools
 import time
 from collections.abc import Awaitable, Sequence
 
+from ..broker_errors import BrokerUnavailable
 from ..brokers.base import Broker, Envelope
-from ..exceptions import BrokerUnavailable
 from ..pubsub.names import Filter
 
 __all__ = ["FILTERS", "NAMES", "Node", "message", "refused"]

@@ -59,13 +59,18 @@ class History:
         Returns:
             The message with offset and epoch.
         """
+        envelope = envelope._replace(offset=self.offset + 1, epoch=self.epoch)
+        self.keep(envelope, policy)
+        return envelope
+
+    def keep(self, envelope: Envelope, policy: HistoryPolicy) -> None:
+        """Keep a message that was made with the next offset, and the epoch."""
+        assert envelope.offset == self.offset + 1, "offsets leave none out"
         self.offset += 1
-        envelope = envelope._replace(offset=self.offset, epoch=self.epoch)
         self.used = self._clock()
         self._kept.append((self.used, envelope))
         self.size += len(envelope.data)
         self.trim(policy)
-        return envelope
 
     def trim(self, policy: HistoryPolicy) -> None:
         """Forget what is too much or too old."""

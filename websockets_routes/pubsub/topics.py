@@ -1,28 +1,36 @@
-"""Topics: publish and subscribe, for the connections of one process."""
+"""Topics: publish and subscribe, in one process or over many."""
 
 from __future__ import annotations
 
 import concurrent.futures
 import json as json_module
+import os
+import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Self
 
 from websockets.asyncio.server import ServerConnection
 from websockets.typing import DataLike
 
+from ..brokers.base import Broker, Envelope, HistoryPolicy, Published
+from ..brokers.opening import open_broker
+from ..exceptions import NotServing
 from ..opcodes import OpCode
 from ..serializer import Serializer
+from .clients import client_key_of
 from .frames import Message, encode_payload
-from .hooks import Hooks
 from .names import Filter, check_levels, check_name
 from .outbox import MAX_BACKLOG
 from .overflow import Overflow
-from .receipt import Receipt, Statistics
+from .receipt import HistoryReceipt, Receipt, Statistics
+from .relay import Relay
 from .subscribing import Subscribing
+from .topic import Topic
 
-__all__ = ["Topics"]
+__all__ = ["BROKER_VARIABLE", "Topics"]
 
-F = TypeVar("F", bound=Callable[..., Any])
+#: The environment variable that names the broker of topics that have none.
+BROKER_VARIABLE = "WEBSOCKETS_ROUTES_BROKER"
 
 
 class Topics(Subscribing):
@@ -32,7 +40,15 @@ class Topics(Subscribing):
     sees what is published and sent to it in the order of the calls. Everything has
     to be called on the event loop of the subscribers, but ``publish_threadsafe``.
 
+    Without a broker, or with ``memory://``, messages stay in this process and are
+    delivered at once. With one, they go to all nodes that share its engine; order and
+    everything else is as with one process, but that a publish has to come back from
+    the broker before it is delivered here.
+
     Args:
+        broker: What carries messages between processes: ``memory://``, ``redis://…``,
+            ``rediss://…``, ``nats://…`` or a ``Broker``. By default, what the
+            environment says in ``WEBSOCKETS_ROUTES_BROKER``.
         json: What ``publish_json`` uses; has ``dumps`` and ``loads``.
         max_subscriptions: How many topics and filters a connection may hear.
         max_length: The greatest length of a name or filter, in bytes of UTF-8.
@@ -43,6 +59,7 @@ class Topics(Subscribing):
 
     def __init__(
         self,
+        broker: Broker | str | None = None,
         *,
         json: Any = json_module,
         max_subscriptions: int = 1000,
@@ -52,10 +69,11 @@ class Topics(Subscribing):
     ) -> None:
         super().__init__(max_subscriptions, max_length, max_levels, max_backlog)
         self._serializer = Serializer(json)
-        self._dropped = Hooks("on_drop", "ws", "topic", "message")
-        self._counts = Receipt()
         self._published = 0
-        self._lost = 0
+        if broker is None:
+            broker = os.environ.get(BROKER_VARIABLE) or None
+        if broker is not None:
+            self.set_broker(broker)
 
     @property
     def is_used(self) -> bool:
@@ -82,19 +100,59 @@ class Topics(Subscribing):
             self._declarations.adopt(other._declarations)
             self._subscribed.adopt(other._subscribed)
             self._dropped.adopt(other._dropped)
+            self._gaps.adopt(other._gaps)
+            self._look_beyond()
 
-    def on_drop(self, function: F) -> F:
-        """Decorate a function ``f(ws, topic, message)``: what a slow subscriber lost.
+    # The broker
 
-        It is called for each message that a policy dropped, and for each one that
-        waited for a slow subscriber when its connection ended. It may be a
-        coroutine function. If it fails, that is logged.
+    def set_broker(self, broker: Broker | str) -> None:
+        """Choose the broker, before it is started and anybody subscribes.
+
+        Args:
+            broker: See ``Topics``.
 
         Raises:
-            EndpointError: If it is no such function.
+            BrokerError: If there is no such broker, or what it needs is not installed.
+            NotServing: If it is too late.
         """
-        self._dropped.add(function)
-        return function
+        if self.is_used or (self._relay is not None and self._relay.is_started):
+            raise NotServing("the topics are in use: choose their broker before")
+        if isinstance(broker, str) and broker.partition(":")[0] == "memory":
+            open_broker(broker)
+            self._relay = None
+        else:
+            self._relay = Relay(self, broker)
+        self._look_beyond()
+
+    @property
+    def broker(self) -> Broker | None:
+        """The broker; None where messages stay in this process."""
+        return None if self._relay is None else self._relay.broker
+
+    async def start(self) -> None:
+        """Connect to the broker, if there is one.
+
+        A server that ``Router.serve`` made does this before it listens, and closes
+        at its end: this is for scripts without one. What was started twice has to be
+        closed twice.
+
+        Raises:
+            BrokerError: If it cannot.
+        """
+        if self._relay is not None:
+            await self._relay.start()
+
+    async def close(self) -> None:
+        """Disconnect from the broker; what it has not confirmed is not published."""
+        if self._relay is not None:
+            await self._relay.close()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.close()
 
     # Publishing
 
@@ -106,6 +164,7 @@ class Topics(Subscribing):
         *,
         exclude: ServerConnection | None = None,
         compress: bool | None = None,
+        idempotency_key: str | None = None,
     ) -> Receipt:
         """Publish a message to all subscribers of a topic.
 
@@ -117,13 +176,18 @@ class Topics(Subscribing):
             topic: The name of the topic.
             message: A str goes out as text, bytes as binary.
             opcode: ``OpCode.TEXT`` or ``OpCode.BINARY``, whatever its type.
-            exclude: A connection that does not get it.
+            exclude: A connection that does not get it, and nor does any other one of
+                the same ``client_key``, on whatever node.
             compress: True or False to insist; None lets its size decide. Nothing is
                 compressed for a client that cannot read it. With
                 ``compression="deflate"`` each connection decides for itself.
+            idempotency_key: Within two minutes a second message to the topic with the
+                same key is not published; the receipt says so, with the offset of the
+                first.
 
         Returns:
-            What became of it on this server.
+            What became of it on this server. With a broker that is not known at once:
+            see ``Receipt``.
 
         Raises:
             InvalidTopic: If it is no name.
@@ -139,6 +203,22 @@ class Topics(Subscribing):
             check_name(topic)
             check_levels(topic, self.max_length, self.max_levels)
         payload, text = encode_payload(message, opcode)
+        if self._beyond or idempotency_key is not None:
+            found = self._declarations.match(topic) if self._declarations else None
+            declared = None if found is None else found[0]
+            if self._goes_beyond(declared, idempotency_key):
+                envelope = Envelope(
+                    topic,
+                    payload,
+                    text,
+                    None if exclude is None else client_key_of(exclude),
+                    "",
+                    time.time(),
+                    compress=compress,
+                )
+                return self._publish_beyond(
+                    envelope, declared, message, exclude, idempotency_key
+                )
         if not subscriptions.audience(topic):
             self._published += 1
             return Receipt()
@@ -151,19 +231,79 @@ class Topics(Subscribing):
                 key = found[0].key(message)
                 hash(key)
         self._published += 1
+        audience = subscriptions.audience(topic)
+        excluded = getattr(exclude, "outbox", None)
+        if self._clients and exclude is not None:
+            audience, excluded = self._without_connection(audience, exclude)
         receipt = self._delivery.deliver(
             Message(payload, text, topic, compress, overflow, key, self),
-            subscriptions.audience(topic),
-            getattr(exclude, "outbox", None),
+            audience,
+            excluded,
         )
-        counts = self._counts
-        counts.queued += receipt.queued
+        self._counts.queued += receipt.queued
         if receipt.queued != receipt.matched or receipt.conflated or receipt.displaced:
-            counts.conflated += receipt.conflated
-            counts.dropped += receipt.dropped
-            counts.displaced += receipt.displaced
-            counts.closed += receipt.closed
+            self._tally(receipt)
         return receipt
+
+    def _goes_beyond(self, declared: Topic | None, idempotency_key: str | None) -> bool:
+        """Tell whether a message is not just delivered here and now."""
+        if self._relay is not None or idempotency_key is not None:
+            return True
+        return declared is not None and declared.is_kept
+
+    def _publish_beyond(
+        self,
+        envelope: Envelope,
+        declared: Topic | None,
+        message: DataLike,
+        exclude: ServerConnection | None,
+        idempotency_key: str | None,
+    ) -> Receipt:
+        policy = None if declared is None else declared.history
+        if self._relay is None:
+            return self._publish_here(envelope, policy, exclude, idempotency_key)
+        if declared is not None and declared.key is not None:
+            hash(declared.key(message))  # the publisher hears that it fails, not nodes
+        receipt = self._relay.publish(envelope, policy, idempotency_key)
+        self._published += 1
+        return receipt
+
+    def _publish_here(
+        self,
+        envelope: Envelope,
+        policy: HistoryPolicy | None,
+        exclude: ServerConnection | None,
+        idempotency_key: str | None,
+    ) -> Receipt:
+        topic = envelope.topic
+        if idempotency_key is not None:
+            known = self._local.known(topic, idempotency_key)
+            if known is not None:
+                return HistoryReceipt(Receipt(), known)
+        history = None
+        if policy is not None:
+            history = self._local.history(topic, policy)
+            offset = history.offset + 1
+            envelope = envelope._replace(offset=offset, epoch=history.epoch)
+        heard = self._subscriptions.audience(topic)
+        # Whatever fails, fails before anything is kept or delivered.
+        wire = self._wire(envelope) if heard else None
+        if history is not None and policy is not None:
+            history.keep(envelope, policy)
+        published = Published(envelope.offset, envelope.epoch)
+        if idempotency_key is not None:
+            self._local.remember(topic, idempotency_key, published)
+        self._published += 1
+        counts = Receipt()
+        if wire is not None:
+            # What made the message may have changed who hears it.
+            audience = self._subscriptions.audience(topic)
+            excluded = getattr(exclude, "outbox", None)
+            if self._clients and exclude is not None:
+                audience, excluded = self._without_connection(audience, exclude)
+            counts = self._delivery.deliver(wire, audience, excluded)
+            self._count(counts)
+        return HistoryReceipt(counts, published)
 
     def publish_json(
         self,
@@ -173,13 +313,20 @@ class Topics(Subscribing):
         *,
         exclude: ServerConnection | None = None,
         compress: bool | None = None,
+        idempotency_key: str | None = None,
     ) -> Receipt:
         """Publish a value as JSON, as text unless the opcode says otherwise.
 
         See ``publish`` for the arguments and errors.
         """
-        text = self._serializer.dumps(value)
-        return self.publish(topic, text, opcode, exclude=exclude, compress=compress)
+        return self.publish(
+            topic,
+            self._serializer.dumps(value),
+            opcode,
+            exclude=exclude,
+            compress=compress,
+            idempotency_key=idempotency_key,
+        )
 
     def publish_threadsafe(
         self, topic: str, message: DataLike, opcode: int | None = None, **options: Any
@@ -202,20 +349,12 @@ class Topics(Subscribing):
             except Exception as error:
                 future.set_exception(error)
 
-        loop = self._delivery.loop
+        loop = self._delivery.loop if self._relay is None else self._relay.loop
         if loop is None or loop.is_closed():
             publish()  # to nobody
         else:
             loop.call_soon_threadsafe(publish)
         return future
-
-    def lost(self, ws: ServerConnection, message: Message) -> None:
-        """Take note that a slow subscriber lost a message; called by outboxes."""
-        self._lost += 1
-        if self._dropped:
-            # Later: a fan-out must not be changed while it goes on.
-            original = message.original
-            ws.loop.call_soon(self._dropped.call, ws, message.topic, original)
 
     # Asking
 

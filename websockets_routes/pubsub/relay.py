@@ -1,0 +1,338 @@
+"""Relay: topics on one side, a broker on the other.
+
+A node is interested in a topic at the broker while somebody here is subscribed to it,
+or about to be. Whatever it publishes comes back from the broker before it is delivered
+here, so that all nodes see one order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from functools import partial
+from itertools import count
+from secrets import token_hex
+from typing import Any, Protocol
+from weakref import WeakValueDictionary
+
+from ..broker_errors import BrokerError, BrokerUnavailable
+from ..brokers.base import Broker, Envelope, HistoryPage, HistoryPolicy, Position
+from ..brokers.link import Backoff, logger
+from ..brokers.opening import open_broker
+from ..exceptions import NotServing, WrongThread
+from .names import Filter
+from .outbox import Outbox
+from .receipt import BrokerReceipt, Receipt
+from .tracks import Joiner, Track
+
+__all__ = ["Node", "Relay"]
+
+# Bytes that may wait for one topic while a node recovers it.
+_MAX_HELD = 16 * 2**20
+
+# Between two attempts to read what was missed.
+_BACKOFF = Backoff(0.05, 2, 2)
+
+
+class Node(Protocol):
+    """What a relay wants from topics."""
+
+    def spread(self, envelope: Envelope, track: Track | None) -> Receipt:
+        """Deliver a message to those here that hear it and lack it."""
+
+    def policy_of(self, topic: str | Filter) -> HistoryPolicy | None:
+        """Find the history of a topic."""
+
+    def is_heard(self, topic: str | Filter) -> bool:
+        """Tell whether anybody is subscribed to this very topic or filter."""
+
+    def has_audience(self, topic: str) -> bool:
+        """Tell whether anybody would hear a message."""
+
+    def tell_gap(self, topic: str | Filter) -> None:
+        """Tell that messages were missed, and are lost."""
+
+
+class _Interest:
+    """That this node hears a topic, or is about to."""
+
+    __slots__ = ("confirmed", "users")
+
+    def __init__(self, confirmed: asyncio.Task[None]) -> None:
+        self.confirmed = confirmed
+        # Who is about to subscribe.
+        self.users = 0
+
+
+class Relay:
+    """Brings messages of one node to the broker, and those of the broker to the node.
+
+    Args:
+        node: The topics of this node.
+        broker: A broker, or its URL.
+
+    Raises:
+        BrokerError: If the URL is that of no broker.
+    """
+
+    def __init__(self, node: Node, broker: Broker | str) -> None:
+        self._node = node
+        self._url = broker if isinstance(broker, str) else None
+        self.broker = open_broker(broker) if isinstance(broker, str) else broker
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self._starting = asyncio.Lock()
+        self._starts = 0
+        self._interests: dict[str | Filter, _Interest] = {}
+        self._joiners: dict[str, list[Joiner]] = {}
+        self._tracks: dict[str, Track] = {}
+        self._sent: WeakValueDictionary[str, BrokerReceipt] = WeakValueDictionary()
+        self._prefix = token_hex(8)
+        self._numbers = count()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # The beginning and the end
+
+    async def start(self) -> None:
+        """Connect, unless somebody else has; who starts it has to close it.
+
+        Raises:
+            BrokerError: If that fails.
+        """
+        async with self._starting:
+            if self._starts == 0:
+                try:
+                    await self.broker.start(self.receive, self.gap)
+                except BaseException:
+                    await self._end()
+                    raise
+                self.loop = asyncio.get_running_loop()
+            self._starts += 1
+
+    async def close(self) -> None:
+        """Disconnect, if nobody else has it started."""
+        async with self._starting:
+            self._starts = max(self._starts - 1, 0)
+            if self._starts == 0 and self.loop is not None:
+                await self._end()
+
+    async def _end(self) -> None:
+        self.loop = None
+        tasks = [*self._tasks, *(each.confirmed for each in self._interests.values())]
+        for task in tasks:
+            task.cancel()
+        self._interests.clear()
+        self._tracks.clear()
+        await self.broker.close()
+        if tasks:
+            await asyncio.wait(tasks)
+        if self._url is not None:
+            # One that was closed does not begin again.
+            self.broker = open_broker(self._url)
+
+    @property
+    def is_started(self) -> bool:
+        """Whether somebody has it started."""
+        return self.loop is not None
+
+    # Publishing
+
+    def publish(
+        self,
+        envelope: Envelope,
+        policy: HistoryPolicy | None,
+        idempotency_key: str | None,
+    ) -> BrokerReceipt:
+        """Publish a message.
+
+        Raises:
+            WrongThread: Outside of the event loop of the broker.
+        """
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            loop = None
+        if loop is None or self.loop not in (None, loop):
+            raise WrongThread(
+                "the broker of these topics is on another event loop: "
+                "use publish_threadsafe() to reach it"
+            )
+        envelope = envelope._replace(id=f"{self._prefix}{next(self._numbers):x}")
+        receipt = BrokerReceipt(envelope.topic, self._confirmed)
+        self._sent[envelope.id] = receipt
+        receipt.follow(
+            self.broker.publish(
+                envelope, history=policy, idempotency_key=idempotency_key
+            )
+        )
+        return receipt
+
+    def _confirmed(self, receipt: BrokerReceipt) -> None:
+        if receipt.matched is None and not self._node.has_audience(receipt.topic):
+            receipt.count(Receipt())  # it does not come back
+
+    # Receiving
+
+    def receive(self, envelope: Envelope) -> None:
+        """Take a message from the broker."""
+        track = self._tracks.get(envelope.topic)
+        if track is not None:
+            if track.held is not None:
+                track.held.add(envelope)
+                return
+            if not track.advance(envelope):
+                return
+        self._spread(envelope, track)
+
+    def _spread(self, envelope: Envelope, track: Track | None) -> None:
+        for joiner in self._joiners.get(envelope.topic, ()):
+            joiner.held.add(envelope)
+        counts = self._node.spread(envelope, track)
+        receipt = self._sent.pop(envelope.id, None)
+        if receipt is not None:
+            receipt.count(counts)
+
+    # Interest
+
+    async def hear(self, topic: str | Filter) -> None:
+        """Have the broker send a topic or filter, and wait until it confirms.
+
+        From the call on the topic is of interest, until ``release``.
+
+        Raises:
+            BrokerError: If it does not.
+        """
+        interest = self._interests.get(topic)
+        if interest is None:
+            confirmed = asyncio.ensure_future(self.broker.subscribe(topic))
+            interest = self._interests[topic] = _Interest(confirmed)
+            confirmed.add_done_callback(partial(self._answered, topic, interest))
+        interest.users += 1
+        try:
+            if not interest.confirmed.done():
+                # Whoever gives up waiting takes nothing from the others.
+                await asyncio.wait([interest.confirmed])
+            if interest.confirmed.cancelled():
+                raise NotServing("the broker was closed meanwhile")
+            interest.confirmed.result()
+        finally:
+            interest.users -= 1
+
+    def _answered(
+        self, topic: str | Filter, interest: _Interest, task: asyncio.Task[None]
+    ) -> None:
+        if task.cancelled() or task.exception() is None:
+            return
+        if self._interests.get(topic) is interest:
+            # Who comes now begins anew.
+            del self._interests[topic]
+            self._start_task(self.broker.unsubscribe(topic))
+
+    def is_confirmed(self, topic: str | Filter) -> bool:
+        """Tell whether a topic is heard already."""
+        interest = self._interests.get(topic)
+        return interest is not None and interest.confirmed.done()
+
+    def left(self, topic: str | Filter, outbox: Outbox) -> None:
+        """Take note that a subscriber left."""
+        if not isinstance(topic, Filter):
+            track = self._tracks.get(topic)
+            if track is not None:
+                track.leave(outbox)
+        self.release(topic)
+
+    def release(self, topic: str | Filter) -> None:
+        """Take note that somebody may have lost interest."""
+        interest = self._interests.get(topic)
+        if (
+            interest is None
+            or interest.users
+            or topic in self._joiners
+            or self._node.is_heard(topic)
+        ):
+            return
+        del self._interests[topic]
+        if not isinstance(topic, Filter):
+            self._tracks.pop(topic, None)
+        self._start_task(self.broker.unsubscribe(topic))
+
+    def _start_task(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # History
+
+    async def page(
+        self,
+        topic: str,
+        policy: HistoryPolicy,
+        since: Position | None = None,
+        limit: int | None = None,
+        reverse: bool = False,
+    ) -> HistoryPage:
+        """Read the history of a topic; see ``Broker.history``."""
+        return await self.broker.history(
+            topic, policy, since=since, limit=limit, reverse=reverse
+        )
+
+    def begin_join(self, topic: str, joiner: Joiner) -> None:
+        """Hold for a connection what comes live."""
+        self._joiners.setdefault(topic, []).append(joiner)
+
+    def end_join(self, topic: str, joiner: Joiner) -> None:
+        """Hold nothing any more."""
+        joiners = self._joiners[topic]
+        joiners.remove(joiner)
+        if not joiners:
+            del self._joiners[topic]
+
+    def joined(self, topic: str, outbox: Outbox, position: Position) -> None:
+        """Take note that a subscriber hears live what is behind a position."""
+        track = self._tracks.get(topic)
+        if track is None:
+            track = self._tracks[topic] = Track(position, _MAX_HELD)
+        track.join(outbox, position)
+
+    def gap(self, topic: str | Filter) -> None:
+        """Take note that messages may have been missed."""
+        policy = self._node.policy_of(topic)
+        if policy is None or isinstance(topic, Filter):
+            self._node.tell_gap(topic)
+            return
+        for joiner in self._joiners.get(topic, ()):
+            joiner.held.miss()
+        track = self._tracks.get(topic)
+        if track is not None and track.begin():
+            self._start_task(self._recover(topic, track, policy))
+
+    async def _recover(self, topic: str, track: Track, policy: HistoryPolicy) -> None:
+        """Deliver what was missed, then what came live in the meantime."""
+        held = track.held
+        assert held is not None
+        attempt = 0
+        while self._tracks.get(topic) is track:
+            held.missed = False
+            try:
+                page = await self.page(topic, policy, track.since)
+            except BrokerUnavailable:
+                # It has that of now, once it can be read.
+                held.miss()
+                await asyncio.sleep(_BACKOFF.pause(attempt))
+                attempt += 1
+                continue
+            except BrokerError as error:
+                logger.error("the history of %r cannot be read: %s", topic, error)
+                self._node.tell_gap(topic)
+                break
+            if held.missed:
+                continue
+            for envelope in page.messages:
+                if track.advance(envelope):
+                    self._spread(envelope, track)
+            if not page.recovered:
+                track.restart(Position(page.epoch, page.offset))
+                self._node.tell_gap(topic)
+            break
+        track.held = None
+        for envelope in held.clear():
+            self.receive(envelope)

@@ -1,0 +1,155 @@
+"""Spreading: what comes from a broker or from history goes to who is here."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection
+from typing import Any, TypeVar
+
+from websockets.asyncio.server import ServerConnection
+
+from ..brokers.base import Envelope, HistoryPolicy
+from ..brokers.link import logger
+from .clients import client_key_of
+from .frames import Message, encode_payload
+from .hearing import Hearing
+from .hooks import Hooks
+from .message import message_of
+from .names import Filter
+from .outbox import Outbox
+from .overflow import Overflow
+from .receipt import Receipt
+from .tracks import Track
+
+__all__ = ["Spreading"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Spreading(Hearing):
+    """Topics whose messages may come from elsewhere; see ``Topics``."""
+
+    def __init__(self, *limits: int) -> None:
+        super().__init__(*limits)
+        self._dropped = Hooks("on_drop", "ws", "topic", "message")
+        self._gaps = Hooks("on_gap", "topic")
+        self._counts = Receipt()
+        self._lost = 0
+        # Connections that are being brought up to date, by topic.
+        self._joining: dict[tuple[Outbox, str], asyncio.Future[None]] = {}
+
+    def on_drop(self, function: F) -> F:
+        """Decorate a function ``f(ws, topic, message)``: what a slow subscriber lost.
+
+        It is called for each message that a policy dropped, and for each one that
+        waited for a slow subscriber when its connection ended. It may be a
+        coroutine function. If it fails, that is logged.
+
+        Raises:
+            EndpointError: If it is no such function.
+        """
+        self._dropped.add(function)
+        return function
+
+    def on_gap(self, function: F) -> F:
+        """Decorate a function ``f(topic)``: messages were missed, and are lost.
+
+        It is called when the broker is there again after it was away, for each topic
+        or filter that this node hears, unless the topic has history and all that was
+        missed could be delivered. Without such a function, it is logged. It may be a
+        coroutine function. If it fails, that is logged.
+
+        Raises:
+            EndpointError: If it is no such function.
+        """
+        self._gaps.add(function)
+        return function
+
+    def lost(self, ws: ServerConnection, message: Message) -> None:
+        """Take note that a slow subscriber lost a message; called by outboxes."""
+        self._lost += 1
+        if self._dropped:
+            # Later: a fan-out must not be changed while it goes on.
+            original = message.original
+            ws.loop.call_soon(self._dropped.call, ws, message.topic, original)
+
+    def _wire(self, envelope: Envelope) -> Message:
+        """Make what goes to connections."""
+        topic, payload, text = envelope.topic, envelope.data, envelope.text
+        overflow, key = Overflow.CLOSE, None
+        found = self._declarations.match(topic) if self._declarations else None
+        if found is not None:
+            declared = found[0]
+            overflow = declared.overflow
+            if declared.key is not None:
+                key = declared.key(payload.decode() if text else payload)
+                hash(key)
+            if declared.envelope is not None:
+                wrapped = declared.envelope(message_of(envelope))
+                payload, text = encode_payload(wrapped, None)
+        return Message(payload, text, topic, envelope.compress, overflow, key, self)
+
+    def _count(self, receipt: Receipt) -> None:
+        self._counts.queued += receipt.queued
+        self._tally(receipt)
+
+    def _tally(self, receipt: Receipt) -> None:
+        """Count what did not go as it does where nobody is slow."""
+        counts = self._counts
+        counts.conflated += receipt.conflated
+        counts.dropped += receipt.dropped
+        counts.displaced += receipt.displaced
+        counts.closed += receipt.closed
+
+    def _without(
+        self, audience: Collection[Outbox], client: str
+    ) -> tuple[Collection[Outbox], Outbox | None]:
+        """Leave a client out of an audience: as one to exclude, or several at once."""
+        outboxes = self._clients.get(client, {})
+        if len(outboxes) > 1:
+            return [each for each in audience if each not in outboxes], None
+        return audience, next(iter(outboxes), None)
+
+    def _without_connection(
+        self, audience: Collection[Outbox], ws: ServerConnection
+    ) -> tuple[Collection[Outbox], Outbox | None]:
+        client = client_key_of(ws)
+        if client in self._clients:
+            return self._without(audience, client)
+        return audience, getattr(ws, "outbox", None)
+
+    # What a relay wants
+
+    def spread(self, envelope: Envelope, track: Track | None) -> Receipt:
+        """Deliver a message of the broker to those here that lack it."""
+        audience = self._subscriptions.audience(envelope.topic)
+        if not audience:
+            return Receipt()
+        message = self._wire(envelope)  # before anyone is left out: it may change who
+        audience = self._subscriptions.audience(envelope.topic)
+        if track is not None:
+            audience = track.lacking(audience, envelope)
+        excluded = None
+        if envelope.origin is not None:
+            audience, excluded = self._without(audience, envelope.origin)
+        receipt = self._delivery.deliver(message, audience, excluded)
+        self._count(receipt)
+        return receipt
+
+    def policy_of(self, topic: str | Filter) -> HistoryPolicy | None:
+        """Find the history of a topic."""
+        return self._declarations.policy(topic)
+
+    def is_heard(self, topic: str | Filter) -> bool:
+        """Tell whether anybody is subscribed to this very topic or filter."""
+        return bool(self._subscriptions.subscribers_of(topic))
+
+    def has_audience(self, topic: str) -> bool:
+        """Tell whether anybody would hear a message."""
+        return bool(self._subscriptions.audience(topic))
+
+    def tell_gap(self, topic: str | Filter) -> None:
+        """Tell that messages were missed, and are lost."""
+        if not self._gaps:
+            logger.warning("messages of %r were missed: the broker was away", topic)
+        self._gaps.call_without(topic)
