@@ -29,6 +29,7 @@ class Supervised:
         self.process = process
         self.log = ""
         self._news = threading.Condition()
+        self._over = False
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
 
@@ -38,6 +39,9 @@ class Supervised:
             with self._news:
                 self.log += line
                 self._news.notify_all()
+        with self._news:
+            self._over = True
+            self._news.notify_all()
 
     def wait_for(self, pattern: str, count: int = 1) -> list[str]:
         """Wait until a pattern was logged so many times; return what it captured."""
@@ -46,7 +50,8 @@ class Supervised:
             return re.findall(pattern, self.log)
 
         with self._news:
-            if not self._news.wait_for(lambda: len(found()) >= count, TIMEOUT):
+            self._news.wait_for(lambda: self._over or len(found()) >= count, TIMEOUT)
+            if len(found()) < count:
                 raise AssertionError(f"{count} times {pattern!r} not in:\n{self.log}")
             return found()
 

@@ -8,7 +8,8 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +18,7 @@ from websockets_routes.cli import main
 from .contract.conftest import mortal_valkey, nats, prefix, valkey
 from .contract.engines import Nats, Valkey
 from .processes import TIMEOUT
+from .supervised import connect_to, stopped, supervised
 
 __all__ = ["mortal_valkey", "nats", "prefix", "valkey"]
 
@@ -119,6 +121,53 @@ def test_a_message_is_read_from_standard_input(
         )
         assert ended.returncode == 0
         assert line(process) == f"{prefix}\tfrom stdin\n"
+
+
+CHAT = """\
+import os
+from websockets_routes import Router
+
+def router():
+    router = Router()
+    router.topic("room/{name}")
+
+    @router.route("/")
+    async def chat(ws):
+        await ws.subscribe("room/7")
+        await ws.send(str(os.getpid()))
+        async for message in ws:
+            ws.publish("room/7", message)
+
+    return router
+"""
+
+
+def test_topics_are_the_same_in_all_workers_and_outside(
+    engine: Valkey | Nats, tmp_path: Path
+) -> None:
+    (tmp_path / "served.py").write_text(CHAT)
+    options = ("--workers", "2", "--host", "127.0.0.1", "--port", "0")
+    with (
+        supervised(tmp_path, *options, "--broker", engine.url) as found,
+        ExitStack() as stack,
+    ):
+        port = found.listening(2)
+        clients = []
+        for worker in found.workers:
+            with stopped(*{*found.workers} - {worker}):
+                ws = stack.enter_context(connect_to(port))
+                assert ws.recv(timeout=TIMEOUT) == str(worker)
+                clients.append(ws)
+        process = stack.enter_context(
+            subscribing("--broker", engine.url, "room/#", "--count", "2")
+        )
+        clients[0].send("from a client")
+        assert [ws.recv(timeout=TIMEOUT) for ws in clients] == ["from a client"] * 2
+        publish(engine, "room/7", "from outside")
+        assert [ws.recv(timeout=TIMEOUT) for ws in clients] == ["from outside"] * 2
+        assert line(process) == "room/7\tfrom a client\n"
+        assert line(process) == "room/7\tfrom outside\n"
+        assert found.end() == 0
 
 
 @pytest.mark.parametrize(

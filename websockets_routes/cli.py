@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import importlib.util
 import logging
-import os
 import signal
 import socket
 import ssl
@@ -20,7 +19,7 @@ from urllib.parse import urlsplit
 from .brokers import open_broker
 from .exceptions import RoutesError
 from .loading import load_router
-from .outside import BROKER_VARIABLE, add_commands, broker_url
+from .outside import add_commands, broker_url
 from .path import RoutedPath
 from .pubsub.topics import BROKER_VARIABLE
 from .resource import WEBSOCKET
@@ -93,11 +92,6 @@ def _parser() -> argparse.ArgumentParser:
         default="auto",
         choices=["auto", "asyncio", "uvloop"],
         help="event loop; auto is uvloop where it is installed",
-    )
-    process.add_argument(
-        "--broker",
-        metavar="URL",
-        help=f"what carries messages between processes; ${BROKER_VARIABLE}, if set",
     )
     process.add_argument(
         "--workers",
@@ -208,12 +202,8 @@ def _or_none(kind: Callable[[str], Any]) -> Callable[[str], Any]:
 
 
 def _run(options: argparse.Namespace) -> int:
-    url = broker_url(options)
-    if url is not None:
-        open_broker(url)  # a URL that is none is told once, here
-        os.environ[BROKER_VARIABLE] = url
     if options.inherit is None and (options.workers > 1 or options.reload):
-        return _supervise(options, url)
+        return _supervise(options)
     worker = None
     if options.inherit is not None:
         control, *listening = options.inherit
@@ -223,13 +213,16 @@ def _run(options: argparse.Namespace) -> int:
     return _serve(options, worker)
 
 
-def _supervise(options: argparse.Namespace, url: str | None) -> int:
+def _supervise(options: argparse.Namespace) -> int:
     """Run the workers, each of which runs this command again."""
     if not hasattr(signal, "SIGHUP"):
         raise _CommandError("--workers and --reload need a POSIX system")
     if options.reload and options.workers > 1:
         raise _CommandError("--reload is for development: it has one worker")
-    if options.workers > 1 and url is None:
+    url = broker_url(options)
+    if url is not None:
+        open_broker(url)  # a URL that is none is told once, here
+    elif options.workers > 1:
         raise _CommandError(
             "--workers needs --broker URL: what is published in one worker is heard "
             "in the others through a broker only (--broker memory:// leaves each "

@@ -14,14 +14,13 @@ from contextlib import asynccontextmanager
 from typing import Any
 from uuid import uuid4
 
+from .broker_errors import BrokerError
 from .brokers import Broker, Envelope, HistoryPolicy, MemoryBroker, open_broker
-from .exceptions import BrokerError, RoutesError
+from .exceptions import RoutesError
 from .pubsub.names import ANY, REST, Filter, check_name
+from .pubsub.topics import BROKER_VARIABLE
 
-__all__ = ["BROKER_VARIABLE", "add_commands", "broker_url"]
-
-#: Where the URL of the broker is looked up that no option gives.
-BROKER_VARIABLE = "WEBSOCKETS_ROUTES_BROKER"
+__all__ = ["add_commands", "broker_url"]
 
 # What would break a line, or tell a terminal to do something.
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")
