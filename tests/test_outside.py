@@ -162,7 +162,7 @@ def test_topics_are_the_same_in_all_workers_and_outside(
             subscribing("--broker", engine.url, "room/#", "--count", "2")
         )
         clients[0].send("from a client")
-        assert [ws.recv(timeout=TIMEOUT) for ws in clients] == ["from a client"] * 2
+        assert clients[1].recv(timeout=TIMEOUT) == "from a client"
         publish(engine, "room/7", "from outside")
         assert [ws.recv(timeout=TIMEOUT) for ws in clients] == ["from outside"] * 2
         assert line(process) == "room/7\tfrom a client\n"
