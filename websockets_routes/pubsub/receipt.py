@@ -72,6 +72,11 @@ class Receipt:
         return f"Receipt({counts}{', duplicate=True' if self.duplicate else ''})"
 
 
+_UNKNOWN = Receipt()
+for _name in _COUNTS:
+    setattr(_UNKNOWN, _name, None)
+
+
 class HistoryReceipt(Receipt):
     """A receipt of what was given an offset, or an idempotency key.
 
@@ -88,8 +93,14 @@ class HistoryReceipt(Receipt):
 
     def count(self, counts: Receipt | None) -> None:
         """Take over the counts."""
-        for name in _COUNTS:
-            setattr(self, name, getattr(counts, name, None))
+        if counts is None:
+            counts = _UNKNOWN
+        self.matched = counts.matched
+        self.queued = counts.queued
+        self.dropped = counts.dropped
+        self.closed = counts.closed
+        self.conflated = counts.conflated
+        self.displaced = counts.displaced
 
 
 class BrokerReceipt(HistoryReceipt):
