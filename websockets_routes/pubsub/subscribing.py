@@ -170,12 +170,12 @@ class Subscribing(Spreading):
         if relay is not None:
             try:
                 await relay.hear(topic)
+                self._check(ws, topic)
             except BaseException:
                 if new:
                     self.unsubscribe(ws, topic)
                 relay.release(topic)
                 raise
-            self._check(ws, topic)
         subscribed = Subscribed(topic, new)
         if reply is not None:
             self._send_reply(outbox_of(ws), topic, reply(subscribed))
