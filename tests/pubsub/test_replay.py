@@ -389,6 +389,45 @@ async def test_an_envelope_that_fails_publishes_nothing() -> None:
         assert await heard(ws, client) == []
 
 
+async def test_an_envelope_may_publish_to_its_own_topic() -> None:
+    hall = Hall()
+    router = hall.router
+    once: list[str] = ["0"]
+
+    def envelope(message: Message) -> str:
+        if once:
+            router.publish("echo", once.pop())
+        return f"{message.offset}:{message.data}"
+
+    router.topic("echo", history=10, envelope=envelope)
+    async with hall.open():
+        ws, client = await hall.join()
+        await ws.subscribe("echo")
+        assert router.publish("echo", "1").offset == 2
+        assert await heard(ws, client) == ["1:0", "2:1"]
+        kept = await router.history("echo")
+        assert [(each.offset, each.data) for each in kept] == [(1, "0"), (2, "1")]
+
+
+async def test_a_client_key_leaves_out_no_other_client() -> None:
+    hall = make()
+
+    @hall.router.before_handshake
+    async def know(ws: Any, path: Any) -> None:
+        if path.query:
+            ws.client_key = path.query
+
+    async with hall.open():
+        pairs = [await hall.join(path) for path in ("/hold?ann", "/hold?ann", "/hold")]
+        for ws, _ in pairs:
+            await ws.subscribe("plain")
+        assert pairs[2][0].publish("plain", "1").matched == 2
+        assert pairs[0][0].publish("plain", "2").matched == 1
+        assert hall.router.publish("plain", "3").matched == 3
+        expected = [["1", "3"], ["1", "3"], ["2", "3"]]
+        assert [await heard(*pair) for pair in pairs] == expected
+
+
 # Gaps
 
 

@@ -170,6 +170,27 @@ async def test_who_waits_while_the_broker_is_closed_hears_of_it() -> None:
             await subscribing
 
 
+async def test_of_two_subscriptions_in_one_the_first_counts() -> None:
+    async def run(broker: Scripted, hall: Hall) -> None:
+        ws, client = await hall.join()
+        broker.open.clear()
+        broker.failures = [BrokerError("x", "no")]
+        both = [asyncio.ensure_future(ws.subscribe("a")) for _ in range(2)]
+        await until(lambda: broker.asked)
+        broker.open.set()
+        failed = await asyncio.gather(*both, return_exceptions=True)
+        assert [type(each) for each in failed] == [BrokerError, BrokerError]
+        assert ws.topics == ()
+        await hall.router.publish("room/a", "1")
+        joined = await asyncio.gather(
+            *(ws.subscribe("room/a", last=1) for _ in range(2))
+        )
+        assert [each.new for each in joined] == [True, False]
+        assert await heard(ws, client) == ["1"]
+
+    await on_one_node(run)
+
+
 # Publishing
 
 
@@ -340,6 +361,7 @@ async def test_what_comes_live_while_history_is_read_waits() -> None:
         broker.open.clear()
         await until(lambda: broker.asked == 2)
         await hall.router.publish("room/a", "2")
+        await ws.publish("room/a", "own")
         await hall.router.publish("room/a", "3")
         broker.open.set()
         assert (await subscribing).offset == 1
@@ -464,6 +486,30 @@ async def test_a_topic_that_nobody_hears_any_more_is_not_recovered() -> None:
         await until(lambda: not hall.router.topics._relay._tasks)
         assert broker.asked == asked + 1
         assert await heard(ws, client) == []
+
+    await on_one_node(run)
+
+
+async def test_a_gap_while_another_is_recovered_is_read_again() -> None:
+    async def run(broker: Scripted, hall: Hall) -> None:
+        ws, client = await hall.join()
+        await ws.subscribe("room/a")
+        broker.deaf = True
+        broker.open.clear()
+        asked = broker.asked
+        await hall.router.publish("room/a", "1")
+        broker.gap("room/a")
+        await until(lambda: broker.asked > asked)
+        broker.deaf = False
+        await hall.router.publish("room/a", "2")
+        broker.deaf = True
+        await hall.router.publish("room/a", "3")
+        broker.deaf = False
+        broker.gap("room/a")
+        await hall.router.publish("room/a", "4")
+        broker.open.set()
+        await until(lambda: hall.router.topics._relay._tracks["room/a"].held is None)
+        assert await heard(ws, client) == ["1", "2", "3", "4"]
 
     await on_one_node(run)
 
