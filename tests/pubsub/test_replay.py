@@ -19,6 +19,7 @@ from websockets_routes import (
     InvalidLimit,
     InvalidTopic,
     Message,
+    MustAwait,
     NotServing,
     OpCode,
     Position,
@@ -154,9 +155,9 @@ async def test_a_client_that_was_away_gets_what_it_missed_and_goes_on() -> None:
         lambda epoch: Position(epoch, 99),
         lambda epoch: Position(epoch, -1),
         lambda epoch: Position(epoch, 2**70),
-        lambda epoch: Position(epoch, "1"),
+        lambda epoch: Position(epoch, "1"),  # type: ignore[arg-type]
         lambda epoch: Position(epoch, True),
-        lambda epoch: Position(7, 1),
+        lambda epoch: Position(7, 1),  # type: ignore[arg-type]
         lambda epoch: Position("other", 1),
         lambda epoch: Position(epoch, 0),
     ],
@@ -290,10 +291,12 @@ async def test_a_long_replay_waits_for_its_reader_and_misses_nothing() -> None:
         first = router.publish("room/a", "first")
         for number in range(100):
             router.publish("room/a", f"{number:03}" + "x" * 100_000)
-        since = Position(first.epoch, 1)
+        since = Position(first.epoch or "", 1)
         subscribing = asyncio.ensure_future(ws.subscribe("room/a", since=since))
         again = asyncio.ensure_future(ws.subscribe("room/a", since=since))
         await asyncio.sleep(0)
+        with pytest.raises(MustAwait, match="being replayed"):
+            ws.subscribe_nowait("room/a")
         router.publish("room/a", "while it reads")
         messages = [await client.recv() for _ in range(101)]
         assert not (await again).new
@@ -397,7 +400,7 @@ async def test_an_envelope_may_publish_to_its_own_topic() -> None:
     def envelope(message: Message) -> str:
         if once:
             router.publish("echo", once.pop())
-        return f"{message.offset}:{message.data}"
+        return f"{message.offset}:" + str(message.data)
 
     router.topic("echo", history=10, envelope=envelope)
     async with hall.open():

@@ -17,6 +17,7 @@ from websockets_routes import (
     BrokerUnavailable,
     Filter,
     InvalidTopic,
+    Message,
     MountError,
     NotServing,
     Position,
@@ -88,6 +89,10 @@ class Scripted(MemoryBroker):
 
 
 Run = Callable[[Scripted, Hall], Awaitable[None]]
+
+
+def relay_of(hall: Hall) -> Any:
+    return hall.router.topics._relay
 
 
 async def on_one_node(run: Run, **declared: Any) -> None:
@@ -270,12 +275,54 @@ async def test_a_broker_is_on_one_loop() -> None:
 
 
 async def test_a_key_function_that_fails_is_the_publishers_business() -> None:
+    def unhashable(message: str) -> Any:
+        return [message]
+
     topics = Topics(MemoryBroker())
-    topics.topic("a", overflow="conflate", key=lambda message: [message])
+    topics.topic("a", overflow="conflate", key=unhashable)
     async with topics:
         with pytest.raises(TypeError, match="unhashable"):
             topics.publish("a", "x")
         assert topics.statistics().published == 0
+
+
+def wrap(message: Message) -> str:
+    assert isinstance(message.data, str)
+    return "<" + message.data + ">"
+
+
+async def test_an_overflow_and_an_envelope_hold_on_every_node() -> None:
+    async def run(broker: Scripted, hall: Hall) -> None:
+        router = hall.router
+        router.topic(
+            "a", overflow="conflate", key=len, envelope=lambda m: f"<{m.data}>"
+        )
+        ws, client = await hall.join()
+        await ws.subscribe("a")
+        assert router.publish("a", "x").queued == 1
+        assert router.publish("a", b"y", exclude=ws).queued == 0
+        assert await heard(ws, client) == ["<x>"]
+
+    await on_one_node(run)
+
+
+async def test_an_interest_that_was_given_up_and_then_refused_is_forgotten() -> None:
+    async def run(broker: Scripted, hall: Hall) -> None:
+        ws, client = await hall.join()
+        broker.open.clear()
+        broker.failures = [BrokerError("x", "no")]
+        subscribing = asyncio.ensure_future(ws.subscribe("a"))
+        await until(lambda: broker.asked)
+        subscribing.cancel()
+        await asyncio.wait([subscribing])
+        again = asyncio.ensure_future(ws.subscribe("a"))
+        await until(lambda: broker.asked == 2)
+        broker.open.set()
+        assert (await again).new
+        assert hall.router.publish("a", "x").queued == 1
+        assert await heard(ws, client) == ["x"]
+
+    await on_one_node(run)
 
 
 # The beginning and the end
@@ -437,7 +484,7 @@ async def test_what_was_missed_is_recovered_before_what_comes_live() -> None:
         broker.failures = [BrokerUnavailable("x", "gone again")]
         broker.open.set()
         await until(lambda: broker.asked >= asked + 2)
-        await until(lambda: hall.router.topics._relay._tracks["room/a"].held is None)
+        await until(lambda: relay_of(hall)._tracks["room/a"].held is None)
         await hall.router.publish("room/a", "4")
         assert await heard(ws, client) == ["1", "2", "3", "4"]
         assert gaps == ["plain", Filter("room/#")]
@@ -483,7 +530,7 @@ async def test_a_topic_that_nobody_hears_any_more_is_not_recovered() -> None:
         await until(lambda: broker.asked > asked)
         ws.unsubscribe("room/a")
         broker.open.set()
-        await until(lambda: not hall.router.topics._relay._tasks)
+        await until(lambda: not relay_of(hall)._tasks)
         assert broker.asked == asked + 1
         assert await heard(ws, client) == []
 
@@ -508,7 +555,7 @@ async def test_a_gap_while_another_is_recovered_is_read_again() -> None:
         broker.gap("room/a")
         await hall.router.publish("room/a", "4")
         broker.open.set()
-        await until(lambda: hall.router.topics._relay._tracks["room/a"].held is None)
+        await until(lambda: relay_of(hall)._tracks["room/a"].held is None)
         assert await heard(ws, client) == ["1", "2", "3", "4"]
 
     await on_one_node(run)

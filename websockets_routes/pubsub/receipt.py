@@ -54,12 +54,13 @@ class Receipt:
     __slots__ = ("closed", "conflated", "displaced", "dropped", "matched", "queued")
 
     def __init__(self, matched: int = 0) -> None:
-        self.matched = matched
-        self.queued = matched
-        self.dropped = 0
-        self.closed = 0
-        self.conflated = 0
-        self.displaced = 0
+        # ``int | None`` would have everybody look who has no broker.
+        self.matched: int | Any = matched
+        self.queued: int | Any = matched
+        self.dropped: int | Any = 0
+        self.closed: int | Any = 0
+        self.conflated: int | Any = 0
+        self.displaced: int | Any = 0
 
     def __await__(self) -> Generator[Any, None, Receipt]:
         return self

@@ -330,8 +330,8 @@ class Relay:
             if held.missed:
                 continue
             for envelope in page.messages:
-                if track.advance(envelope):
-                    self._spread(envelope, track)
+                track.advance(envelope)
+                self._spread(envelope, track)
             if not page.recovered:
                 track.restart(Position(page.epoch, page.offset))
                 self._node.tell_gap(topic)
