@@ -19,6 +19,7 @@ from websockets_routes import (
     InvalidLimit,
     InvalidTopic,
     Message,
+    MustAwait,
     NotServing,
     OpCode,
     Position,
@@ -154,9 +155,9 @@ async def test_a_client_that_was_away_gets_what_it_missed_and_goes_on() -> None:
         lambda epoch: Position(epoch, 99),
         lambda epoch: Position(epoch, -1),
         lambda epoch: Position(epoch, 2**70),
-        lambda epoch: Position(epoch, "1"),
+        lambda epoch: Position(epoch, "1"),  # type: ignore[arg-type]
         lambda epoch: Position(epoch, True),
-        lambda epoch: Position(7, 1),
+        lambda epoch: Position(7, 1),  # type: ignore[arg-type]
         lambda epoch: Position("other", 1),
         lambda epoch: Position(epoch, 0),
     ],
@@ -290,10 +291,12 @@ async def test_a_long_replay_waits_for_its_reader_and_misses_nothing() -> None:
         first = router.publish("room/a", "first")
         for number in range(100):
             router.publish("room/a", f"{number:03}" + "x" * 100_000)
-        since = Position(first.epoch, 1)
+        since = Position(first.epoch or "", 1)
         subscribing = asyncio.ensure_future(ws.subscribe("room/a", since=since))
         again = asyncio.ensure_future(ws.subscribe("room/a", since=since))
         await asyncio.sleep(0)
+        with pytest.raises(MustAwait, match="being replayed"):
+            ws.subscribe_nowait("room/a")
         router.publish("room/a", "while it reads")
         messages = [await client.recv() for _ in range(101)]
         assert not (await again).new
@@ -387,6 +390,45 @@ async def test_an_envelope_that_fails_publishes_nothing() -> None:
             hall.router.publish("room/a", "x")
         assert await hall.router.history("room/a") == []
         assert await heard(ws, client) == []
+
+
+async def test_an_envelope_may_publish_to_its_own_topic() -> None:
+    hall = Hall()
+    router = hall.router
+    once: list[str] = ["0"]
+
+    def envelope(message: Message) -> str:
+        if once:
+            router.publish("echo", once.pop())
+        return f"{message.offset}:" + str(message.data)
+
+    router.topic("echo", history=10, envelope=envelope)
+    async with hall.open():
+        ws, client = await hall.join()
+        await ws.subscribe("echo")
+        assert router.publish("echo", "1").offset == 2
+        assert await heard(ws, client) == ["1:0", "2:1"]
+        kept = await router.history("echo")
+        assert [(each.offset, each.data) for each in kept] == [(1, "0"), (2, "1")]
+
+
+async def test_a_client_key_leaves_out_no_other_client() -> None:
+    hall = make()
+
+    @hall.router.before_handshake
+    async def know(ws: Any, path: Any) -> None:
+        if path.query:
+            ws.client_key = path.query
+
+    async with hall.open():
+        pairs = [await hall.join(path) for path in ("/hold?ann", "/hold?ann", "/hold")]
+        for ws, _ in pairs:
+            await ws.subscribe("plain")
+        assert pairs[2][0].publish("plain", "1").matched == 2
+        assert pairs[0][0].publish("plain", "2").matched == 1
+        assert hall.router.publish("plain", "3").matched == 3
+        expected = [["1", "3"], ["1", "3"], ["2", "3"]]
+        assert [await heard(*pair) for pair in pairs] == expected
 
 
 # Gaps

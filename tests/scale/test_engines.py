@@ -43,7 +43,7 @@ async def test_all_nodes_hear_each_other_and_leave_out_who_published(
             for topic in ("plain", "room/a", Filter("news/+")):
                 assert (await ws.subscribe(topic)).new
         receipt = ann.publish("room/a", "1")
-        assert receipt.matched is None
+        assert repr(receipt).startswith("Receipt(matched=None")
         assert (await receipt).offset == 1
         await ann.publish("plain", b"2")
         await halls[0].router.publish("news/x", "3", compress=False)
@@ -82,7 +82,7 @@ async def test_a_client_resumes_on_another_node(engine: Engine, prefix: str) -> 
         heard = await read(client, 59)
         assert heard[0] == f"at {found.offset}"
         assert heard[1] == "2"
-        assert sorted(map(int, heard[2:])) == list(range(3, 60))  # type: ignore[arg-type]
+        assert sorted(map(int, heard[2:])) == list(range(3, 60))
         kept = await two.history("room/a", limit=3)
         assert [each.data for each in kept] == ["1", "2", "own"]
         assert [each.offset for each in kept] == [1, 2, 3]
@@ -213,10 +213,11 @@ async def test_what_an_engine_has_forgotten_is_told(
         ws, client = await hall.join()
         subscribed = await ws.subscribe("room/a")
         await hall.router.publish("room/a", "1")
+        assert await read(client, 1) == ["1"]
         mortal_valkey.kill()
         await asyncio.to_thread(mortal_valkey.start)
         await until(lambda: gaps)
         assert gaps == ["room/a"]
         receipt = await hall.router.publish("room/a", "2")
         assert receipt.epoch != subscribed.epoch
-        assert await read(client, 2) == ["1", "2"]
+        assert await read(client, 1) == ["2"]

@@ -54,12 +54,13 @@ class Receipt:
     __slots__ = ("closed", "conflated", "displaced", "dropped", "matched", "queued")
 
     def __init__(self, matched: int = 0) -> None:
-        self.matched = matched
-        self.queued = matched
-        self.dropped = 0
-        self.closed = 0
-        self.conflated = 0
-        self.displaced = 0
+        # ``int | None`` would have everybody look who has no broker.
+        self.matched: int | Any = matched
+        self.queued: int | Any = matched
+        self.dropped: int | Any = 0
+        self.closed: int | Any = 0
+        self.conflated: int | Any = 0
+        self.displaced: int | Any = 0
 
     def __await__(self) -> Generator[Any, None, Receipt]:
         return self
@@ -70,6 +71,11 @@ class Receipt:
         if self.offset is not None:
             counts += f", offset={self.offset}, epoch={self.epoch!r}"
         return f"Receipt({counts}{', duplicate=True' if self.duplicate else ''})"
+
+
+_UNKNOWN = Receipt()
+for _name in _COUNTS:
+    setattr(_UNKNOWN, _name, None)
 
 
 class HistoryReceipt(Receipt):
@@ -88,8 +94,14 @@ class HistoryReceipt(Receipt):
 
     def count(self, counts: Receipt | None) -> None:
         """Take over the counts."""
-        for name in _COUNTS:
-            setattr(self, name, getattr(counts, name, None))
+        if counts is None:
+            counts = _UNKNOWN
+        self.matched = counts.matched
+        self.queued = counts.queued
+        self.dropped = counts.dropped
+        self.closed = counts.closed
+        self.conflated = counts.conflated
+        self.displaced = counts.displaced
 
 
 class BrokerReceipt(HistoryReceipt):

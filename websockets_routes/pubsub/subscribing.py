@@ -133,6 +133,10 @@ class Subscribing(Spreading):
                 )
             if not allowed:
                 raise SubscriptionDenied(topic)
+        if self._joining and (outbox_of(ws), topic) in self._joining:
+            raise MustAwait(
+                f"{topic!r} is being replayed to the connection: await that"
+            )
         new = self._check(ws, topic) and self._add(ws, topic)
         if policy is None or isinstance(topic, Filter):
             return Subscribed(topic, new)
@@ -170,12 +174,12 @@ class Subscribing(Spreading):
         if relay is not None:
             try:
                 await relay.hear(topic)
+                self._check(ws, topic)
             except BaseException:
                 if new:
                     self.unsubscribe(ws, topic)
                 relay.release(topic)
                 raise
-            self._check(ws, topic)
         subscribed = Subscribed(topic, new)
         if reply is not None:
             self._send_reply(outbox_of(ws), topic, reply(subscribed))
@@ -255,10 +259,10 @@ class Subscribing(Spreading):
             envelopes = joiner.take()
             if not envelopes:
                 break
-        if self._check(ws, topic):
-            self._add(ws, topic)
-            if self._relay is not None:
-                self._relay.joined(topic, outbox, joiner.position)
+        self._check(ws, topic)
+        self._add(ws, topic)
+        if self._relay is not None:
+            self._relay.joined(topic, outbox, joiner.position)
         return subscribed
 
     async def _read(

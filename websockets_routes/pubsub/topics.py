@@ -19,13 +19,13 @@ from ..opcodes import OpCode
 from ..serializer import Serializer
 from .clients import client_key_of
 from .frames import Message, encode_payload
+from .history import History
 from .names import Filter, check_levels, check_name
 from .outbox import MAX_BACKLOG
 from .overflow import Overflow
 from .receipt import HistoryReceipt, Receipt, Statistics
 from .relay import Relay
 from .subscribing import Subscribing
-from .topic import Topic
 
 __all__ = ["BROKER_VARIABLE", "Topics"]
 
@@ -204,21 +204,11 @@ class Topics(Subscribing):
             check_levels(topic, self.max_length, self.max_levels)
         payload, text = encode_payload(message, opcode)
         if self._beyond or idempotency_key is not None:
-            found = self._declarations.match(topic) if self._declarations else None
-            declared = None if found is None else found[0]
-            if self._goes_beyond(declared, idempotency_key):
-                envelope = Envelope(
-                    topic,
-                    payload,
-                    text,
-                    None if exclude is None else client_key_of(exclude),
-                    "",
-                    time.time(),
-                    compress=compress,
-                )
-                return self._publish_beyond(
-                    envelope, declared, message, exclude, idempotency_key
-                )
+            receipt = self._publish_beyond(
+                topic, payload, text, message, exclude, compress, idempotency_key
+            )
+            if receipt is not None:
+                return receipt
         if not subscriptions.audience(topic):
             self._published += 1
             return Receipt()
@@ -245,32 +235,50 @@ class Topics(Subscribing):
             self._tally(receipt)
         return receipt
 
-    def _goes_beyond(self, declared: Topic | None, idempotency_key: str | None) -> bool:
-        """Tell whether a message is not just delivered here and now."""
-        if self._relay is not None or idempotency_key is not None:
-            return True
-        return declared is not None and declared.is_kept
-
     def _publish_beyond(
         self,
-        envelope: Envelope,
-        declared: Topic | None,
+        topic: str,
+        payload: bytes,
+        text: bool,
         message: DataLike,
         exclude: ServerConnection | None,
+        compress: bool | None,
         idempotency_key: str | None,
-    ) -> Receipt:
+    ) -> Receipt | None:
+        """Publish what is not just delivered here and now; None if it is."""
+        found = self._declarations.match(topic) if self._declarations else None
+        declared = None if found is None else found[0]
+        relay = self._relay
         policy = None if declared is None else declared.history
-        if self._relay is None:
-            return self._publish_here(envelope, policy, exclude, idempotency_key)
+        is_kept = declared is not None and declared.is_kept
+        if relay is None and idempotency_key is None and not is_kept:
+            return None
+        origin = None if exclude is None else client_key_of(exclude)
+        now = time.time()
+        if relay is None:
+            history = None if policy is None else self._local.history(topic, policy)
+            offset = epoch = None
+            if history is not None:
+                offset, epoch = history.offset + 1, history.epoch
+            envelope = Envelope(
+                topic, payload, text, origin, "", now, offset, epoch, compress
+            )
+            return self._publish_here(
+                envelope, history, policy, exclude, idempotency_key
+            )
         if declared is not None and declared.key is not None:
             hash(declared.key(message))  # the publisher hears that it fails, not nodes
-        receipt = self._relay.publish(envelope, policy, idempotency_key)
+        envelope = Envelope(
+            topic, payload, text, origin, relay.next_id(), now, None, None, compress
+        )
+        published = relay.publish(envelope, policy, idempotency_key)
         self._published += 1
-        return receipt
+        return published
 
     def _publish_here(
         self,
         envelope: Envelope,
+        history: History | None,
         policy: HistoryPolicy | None,
         exclude: ServerConnection | None,
         idempotency_key: str | None,
@@ -280,29 +288,29 @@ class Topics(Subscribing):
             known = self._local.known(topic, idempotency_key)
             if known is not None:
                 return HistoryReceipt(Receipt(), known)
-        history = None
-        if policy is not None:
-            history = self._local.history(topic, policy)
-            offset = history.offset + 1
-            envelope = envelope._replace(offset=offset, epoch=history.epoch)
-        heard = self._subscriptions.audience(topic)
         # Whatever fails, fails before anything is kept or delivered.
-        wire = self._wire(envelope) if heard else None
+        wire = self._wire(envelope) if self.has_audience(topic) else None
         if history is not None and policy is not None:
+            if envelope.offset != history.offset + 1:
+                # What made the message has published to the topic itself.
+                moved = envelope._replace(offset=history.offset + 1)
+                return self._publish_here(
+                    moved, history, policy, exclude, idempotency_key
+                )
             history.keep(envelope, policy)
         published = Published(envelope.offset, envelope.epoch)
         if idempotency_key is not None:
             self._local.remember(topic, idempotency_key, published)
         self._published += 1
-        counts = Receipt()
-        if wire is not None:
-            # What made the message may have changed who hears it.
-            audience = self._subscriptions.audience(topic)
-            excluded = getattr(exclude, "outbox", None)
-            if self._clients and exclude is not None:
-                audience, excluded = self._without_connection(audience, exclude)
-            counts = self._delivery.deliver(wire, audience, excluded)
-            self._count(counts)
+        if wire is None:
+            return HistoryReceipt(Receipt(), published)
+        # What made the message may have changed who hears it.
+        audience = self._subscriptions.audience(topic)
+        excluded = getattr(exclude, "outbox", None)
+        if self._clients and exclude is not None:
+            audience, excluded = self._without_connection(audience, exclude)
+        counts = self._delivery.deliver(wire, audience, excluded)
+        self._count(counts)
         return HistoryReceipt(counts, published)
 
     def publish_json(
