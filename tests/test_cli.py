@@ -297,6 +297,56 @@ def test_routes_tells_what_connections_meet(capsys: pytest.CaptureFixture[str]) 
     ]
 
 
+ANSWERING = """\
+from websockets_routes import Router
+
+router, api = Router(), Router()
+router.mount("/api", api, name="api")
+admin = router.host("admin.example.com")
+
+@router.route("/")
+async def socket(ws): ...
+
+@router.get("/")
+async def page(request): ...
+
+@api.route("/thing/{id}", name="thing", methods=["PUT", "DELETE"])
+async def change(request): ...
+
+@api.any("/*rest")
+async def rest(request): ...
+
+@admin.route("/status")
+async def status(ws): ...
+"""
+
+
+def test_routes_prints_the_methods_where_requests_are_answered(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Path("served.py").write_text(ANSWERING)
+    assert main(["routes", "served:router"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "METHOD       TEMPLATE         NAME       ENDPOINT",
+        "WEBSOCKET    /                           served:socket",
+        "GET          /                           served:page",
+        "DELETE, PUT  /api/thing/{id}  api:thing  served:change",
+        "any          /api/*rest                  served:rest",
+        "",
+        "admin.example.com",
+        "TEMPLATE  NAME  ENDPOINT",
+        "/status         served:status",
+    ]
+
+
+def test_routes_prints_what_answers_requests_at_a_path(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Path("served.py").write_text(ANSWERING)
+    assert main(["routes", "served:router", "--match", "/api/thing/1"]) == 0
+    assert "served:change" in capsys.readouterr().out
+
+
 def test_routes_prints_what_a_path_meets(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["routes", "served:router", "--match", "/a/b?c"]) == 0
     assert capsys.readouterr().out.splitlines() == [
