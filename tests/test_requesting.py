@@ -395,7 +395,7 @@ def test_an_extension_comes_before_the_class_of_requests_is_made() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["headers", "path", "method", "body", "router", "has_begun", "_body", "start_task"],
+    ["headers", "path", "method", "body", "router", "target", "_body", "start_task"],
 )
 def test_no_name_of_a_request_may_be_taken(name: str) -> None:
     router = Router()

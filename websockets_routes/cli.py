@@ -9,13 +9,16 @@ import logging
 import ssl
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .exceptions import RoutesError
 from .loading import load_router
 from .path import RoutedPath
 from .resource import WEBSOCKET
 from .route import Route
+
+if TYPE_CHECKING:
+    from .router import Router
 
 __all__ = ["main"]
 
@@ -225,7 +228,7 @@ def _tls(certificate: str, key: str | None) -> ssl.SSLContext:
 def _routes(options: argparse.Namespace) -> int:
     router = load_router(options.router)
     if options.match is not None:
-        return _print_match(router.match(options.match))
+        return _print_matches(router, options.match)
     _print_routes(router.routes, options.verbose)
     for host, routes in router.hosts:
         print(f"\n{host}")
@@ -253,16 +256,35 @@ def _method(route: Route) -> str:
     return ", ".join(sorted(route.methods)) or "any"
 
 
-def _print_match(path: RoutedPath) -> int:
-    if path.route is None:
-        print(f"{path} matches nothing")
+def _print_matches(router: Router, target: str) -> int:
+    path = router.match(target)
+    found = [] if path.route is None else [path]
+    declared = {each for route in router.routes for each in route.methods or ()}
+    # What answers any method answers one that nobody has heard of.
+    for method in (*sorted(declared), "*"):
+        path = router.match(target, method=method)
+        if path.route is not None and path.route not in {each.route for each in found}:
+            found.append(path)
+    if not found:
+        print(f"{target} matches nothing")
         return 1
-    rows = [("template", str(path.route)), ("endpoint", path.route.endpoint.name)]
-    if path.route.name is not None:
-        rows.insert(1, ("name", path.route.name))
+    for index, path in enumerate(found):
+        if index:
+            print()
+        _print_match(path)
+    return 0
+
+
+def _print_match(path: RoutedPath) -> None:
+    route = path.route
+    assert route is not None, "it matches"
+    rows = [("template", str(route)), ("endpoint", route.endpoint.name)]
+    if route.methods is not None:
+        rows.insert(0, ("method", _method(route)))
+    if route.name is not None:
+        rows.insert(-1, ("name", route.name))
     rows += [(f"params[{name!r}]", repr(value)) for name, value in path.params.items()]
     _print_rows(rows)
-    return 0
 
 
 def _print_rows(rows: Sequence[tuple[str, ...]]) -> None:

@@ -526,18 +526,6 @@ async def test_where_no_next_route_is_left_nothing_is_found() -> None:
     assert heard == []
 
 
-async def test_what_has_begun_is_not_passed_on() -> None:
-    router = Router()
-
-    @router.get("/{a}")
-    def handler(request: Request) -> None:
-        request.has_begun = True
-        raise NextRoute
-
-    add(router, "GET", "/*", "rest")
-    assert await who(router, "/x") == 404
-
-
 # Middleware
 
 

@@ -6,6 +6,8 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
+from ..exceptions import RoutesError
+
 __all__ = ["ReceivedBody"]
 
 # Bytes that wait for the handler before no more are read.
@@ -85,12 +87,15 @@ class ReceivedBody:
         Raises:
             ClientDisconnected: If the client went away before, or takes too long.
             BadRequest: If it is malformed.
+            RoutesError: If another task is reading it.
         """
         while not self._pieces:
             if self._error is not None:
                 raise self._error
             if self.ended:
                 return b""
+            if self._waiter is not None and not self._waiter.done():
+                raise RoutesError("another task is reading the body")
             self._wanted()
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter

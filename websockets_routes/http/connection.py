@@ -340,7 +340,6 @@ class HTTPConnection(asyncio.Protocol):
     async def _send(
         self, request: Request, message: Encoded, body: ReceivedBody
     ) -> None:
-        request.has_begun = True
         keeps = self._parser.their_state is h11.DONE
         if message.close or not keeps or not body.ended:
             self._is_last = True

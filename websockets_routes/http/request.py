@@ -10,10 +10,16 @@ from websockets import Headers
 from websockets.datastructures import HeadersLike
 
 from ..cookies import parse_cookies
-from ..exceptions import BodyTooLarge, NotServing
+from ..exceptions import (
+    BadRequest,
+    BodyTooLarge,
+    ClientDisconnected,
+    NotServing,
+    RoutesError,
+)
 from ..path import QueryParams, RoutedPath
 from ..serializer import Serializer
-from ..target import Target
+from ..target import Target, parse_target, target_host
 from .response import Response
 
 if TYPE_CHECKING:
@@ -96,16 +102,19 @@ class Request:
             headers if isinstance(headers, Headers) else Headers(headers or {})
         )
         self.protocol = protocol
-        # As it came; the routed one is parsed, and takes its place.
-        path, _, query = target.partition("?")
-        self.path: RoutedPath = RoutedPath(target, Target(path, query, []))
+        #: What its path is made of; None if it is malformed.
+        self.target: Target | None
+        try:
+            self.target = parse_target(target)
+        except BadRequest:
+            self.target = None
+        self.path: RoutedPath = RoutedPath(target, self.target)
         self.max_content_length: int | None = None
         self._body: Body = _Bytes(body) if isinstance(body, bytes) else body
         self._whole: bytes | None = None
-        self._read = 0
+        self._streamed = False
+        self._failure: Exception | None = None
         self._peer = peer
-        #: Whether its response has begun: it cannot be passed on any more.
-        self.has_begun = False
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.method} {self.path}>"
@@ -142,14 +151,15 @@ class Request:
     def content_length(self) -> int | None:
         """Bytes of the body, if that was said."""
         for length in self.headers.get_all("Content-Length")[:1]:
-            if length.isascii() and length.isdigit():
+            if length.isascii() and length.isdigit() and len(length) < 19:
                 return int(length)
         return None
 
     @property
     def host(self) -> str:
         """The host that is asked for, with the port if it has one."""
-        return next(iter(self.headers.get_all("Host")), "")
+        host = target_host(self.path)
+        return next(iter(self.headers.get_all("Host")), "") if host is None else host
 
     @property
     def url(self) -> str:
@@ -184,16 +194,23 @@ class Request:
         Raises:
             BodyTooLarge: If it is longer than it may be; unhandled, it is a 413.
             ClientDisconnected: If the peer went away before its end.
+            RoutesError: If it was streamed before.
         """
         if self._whole is not None:
             if self._whole:
                 yield self._whole
             return
-        limit = self.max_content_length
+        if self._failure is not None:
+            raise self._failure
+        if self._streamed:
+            raise RoutesError("the body was streamed already: there is no more of it")
+        self._streamed = True
+        limit, size = self.max_content_length, 0
         while piece := await self._body.read():
-            self._read += len(piece)
-            if limit is not None and self._read > limit:
-                raise BodyTooLarge(limit)
+            size += len(piece)
+            if limit is not None and size > limit:
+                self._failure = BodyTooLarge(limit)
+                raise self._failure
             yield piece
 
     async def body(self) -> bytes:
@@ -202,9 +219,14 @@ class Request:
         Raises:
             BodyTooLarge: If it is longer than it may be; unhandled, it is a 413.
             ClientDisconnected: If the peer went away before its end.
+            RoutesError: If it was streamed before.
         """
         if self._whole is None:
-            self._whole = b"".join([piece async for piece in self.stream()])
+            try:
+                self._whole = b"".join([piece async for piece in self.stream()])
+            except ClientDisconnected as error:
+                self._failure = error
+                raise
         return self._whole
 
     async def text(self) -> str:
