@@ -131,10 +131,9 @@ async def _answer_unmatched(
 ) -> Response:
     path = request.path = RoutedPath(request.path, target, context=request.context)
     table, host = handshake.find_table(request)
-    methods = table.methods(target)
-    if passed_on:
-        pass  # as where nothing matches
-    elif methods:
+    # Where all have passed on, nothing matches.
+    methods = set() if passed_on else table.methods(target)
+    if methods:
         if "GET" in methods:
             methods.add("HEAD")
         allow = {"Allow": ", ".join(sorted({*methods, "OPTIONS"}))}
@@ -142,7 +141,10 @@ async def _answer_unmatched(
             return Response(None, 204, allow)
         if request.method not in methods:
             return Response("this path does not take the method\n", 405, allow)
-    elif table.match(request.path, request.headers, host).route is not None:
+    elif (
+        not passed_on
+        and table.match(request.path, request.headers, host).route is not None
+    ):
         upgrade = {"Upgrade": "websocket", "Connection": "Upgrade"}
         return Response("this path takes WebSocket connections\n", 426, upgrade)
     not_found = handshake.find_not_found(request)
