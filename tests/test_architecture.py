@@ -31,6 +31,7 @@ ORDER = (
     "http.publishing",
     "http.front",
     "http.connection",
+    "http.parsing",
     "http.dispatching",
     "http.head",
     "http.writing",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from .http.connection import HTTPConnection
     from .http.front import Front
 
-__all__ = ["HTTPTimeouts", "RoutedServer", "Servers"]
+__all__ = ["HTTPTimeouts", "OpenRequests", "RoutedServer", "Servers"]
 
 T = TypeVar("T")
 
@@ -46,6 +47,23 @@ class HTTPTimeouts(NamedTuple):
     idle: float | None = 75.0
 
 
+class OpenRequests(set["HTTPConnection | Front"]):
+    """Connections that have asked for no upgrade."""
+
+    _emptied: asyncio.Event | None = None
+
+    def discard(self, connection: object) -> None:
+        super().discard(connection)
+        if self._emptied is not None and not self:
+            self._emptied.set()
+
+    async def wait_empty(self) -> None:
+        """Wait until there is none."""
+        if self:
+            self._emptied = asyncio.Event()
+            await self._emptied.wait()
+
+
 class RoutedServer(Server):
     """A ``websockets`` Server that ends its tasks after its last handler returned."""
 
@@ -55,7 +73,7 @@ class RoutedServer(Server):
     # Reports of errors that are on their way to error handlers.
     reports: set[asyncio.Task[Any]]
     # Connections that have asked for no upgrade, and what they may take.
-    requests: set[HTTPConnection | Front]
+    requests: OpenRequests
     http: HTTPTimeouts
     #: Called once, when the server begins to close.
     closing: Callable[[], None] | None = None
@@ -95,11 +113,15 @@ class RoutedServer(Server):
         """Let responses that have begun end, but not for ever."""
         for connection in tuple(self.requests):
             connection.shutdown()
-        tasks = [each.task for each in self.requests if each.task is not None]
-        if tasks:
-            await asyncio.wait(tasks, timeout=self._close_timeout)
+        tasks = {each.task for each in self.requests if each.task is not None}
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._close_timeout):
+                await self.requests.wait_empty()
         for connection in tuple(self.requests):
             connection.abort()
+        if tasks:
+            # Handlers have cleaned up before the lifespan ends.
+            await asyncio.wait(tasks)
 
     async def _end_reports(self) -> None:
         # Error handlers may need what the lifespan holds; but not for ever.
@@ -161,7 +183,7 @@ class Servers:
         server.tasks = Tasks("the server", partial(failed, server))
         server.limits = limits
         server.reports = set()
-        server.requests = set()
+        server.requests = OpenRequests()
         server.http = http
         server._close_timeout = close_timeout
         timeout = None if close_timeout is None else close_timeout / 2

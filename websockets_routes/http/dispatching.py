@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from http import HTTPStatus
 from typing import Any, cast
@@ -52,6 +53,8 @@ async def dispatch(
     """
     try:
         check_host(request)
+        if request.method == "OPTIONS" and request.path == "*":
+            return Response(None, 204)  # RFC 9110 section 9.3.7: the server is there
         target = request.target or parse_target(request.path)
         table, host = handshake.find_table(request)
         matches = table.requests(
@@ -69,6 +72,14 @@ async def dispatch(
         return response
     except (BadRequest, ClientDisconnected) as error:
         return _error_response(error)
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        # It is that of another task, which the handler awaited.
+        problem = RuntimeError("what the handler awaited was cancelled")
+        problem.__cause__ = error
+        return await _failed(handshake.scope, request, problem, logger)
     except Exception as error:
         return await _failed(handshake.scope, request, error, logger)
 
