@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from ..exceptions import ClientDisconnected
@@ -267,7 +268,8 @@ class HTTPConnection(asyncio.Protocol):
         if self.disconnected.is_set():
             self._transport.close()
         elif self._transport.can_write_eof():
-            self._transport.write_eof()
+            with suppress(OSError):  # the client was faster
+                self._transport.write_eof()
             self._resume_reading()
             self._expect(_LINGER)
         else:
