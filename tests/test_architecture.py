@@ -82,6 +82,11 @@ ORDER = (
     "events",
     "extensions",
     "http.request",
+    "proxied",
+    "proxying",
+    "forwarded",
+    "proxy",
+    "proxy_protocol",
     "cookies",
     "http.response",
     "http.files",
@@ -106,6 +111,8 @@ ANNOTATIONS = {
     ("protocol", "router"),
     ("http.request", "router"),
     ("servers", "http.connection"),
+    ("protocol", "servers"),
+    ("proxying", "servers"),
 }
 
 MODULES = sorted(PACKAGE.rglob("*.py"))

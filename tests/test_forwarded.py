@@ -9,7 +9,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from websockets import Headers
 
-from websockets_routes.forwarded import MAX_HOPS, ProxiedClient, resolve_client
+from websockets_routes.forwarded import (
+    FORWARDED,
+    MAX_HOPS,
+    X_FORWARDED_FOR,
+    ProxiedClient,
+    resolve_client,
+)
 from websockets_routes.proxy import TrustedProxies, parse_address
 
 same_every_time = settings(derandomize=True, database=None, deadline=None)
@@ -18,12 +24,17 @@ PEER = "10.0.0.1"
 TRUSTED = TrustedProxies(["10.0.0.0/8", "fd00::/8", "unix"])
 
 
-def resolve(*lines: tuple[str, str], peer: str | None = PEER) -> ProxiedClient:
-    return resolve_client(peer, Headers(lines), TRUSTED)
+def resolve(
+    *lines: tuple[str, str],
+    peer: str | None = PEER,
+    family: str = X_FORWARDED_FOR,
+) -> ProxiedClient:
+    return resolve_client(peer, Headers(lines), TRUSTED, family)
 
 
 def forwarded(*values: str) -> ProxiedClient:
-    return resolve(*(("Forwarded", value) for value in values))
+    lines = (("Forwarded", value) for value in values)
+    return resolve(*lines, family=FORWARDED)
 
 
 def x_forwarded_for(*values: str) -> ProxiedClient:
@@ -40,24 +51,28 @@ ALL = (
 
 @pytest.mark.parametrize("peer", ["192.0.2.9", "::1", "", "rubbish", None])
 def test_who_is_not_trusted_is_not_believed(peer: str | None) -> None:
-    assert resolve(*ALL, peer=peer) == (None, None, None)
-    assert resolve(*ALL[1:], peer=peer) == (None, None, None)
+    for family in (FORWARDED, X_FORWARDED_FOR):
+        assert resolve(*ALL, peer=peer, family=family) == (None, None, None)
 
 
 @pytest.mark.parametrize("peer", ["10.0.0.1", "::ffff:10.0.0.1", "fd00::1", "unix"])
 def test_who_is_trusted_is_believed(peer: str) -> None:
-    assert resolve(*ALL[:1], peer=peer) == ("192.0.2.1", "https", "example.com")
-    assert resolve(*ALL[1:], peer=peer) == ("192.0.2.2", "https", "example.org")
+    assert resolve(*ALL, peer=peer) == ("192.0.2.2", "https", "example.org")
+    client = resolve(*ALL, peer=peer, family=FORWARDED)
+    assert client == ("192.0.2.1", "https", "example.com")
 
 
 def test_nothing_said_is_nothing_known() -> None:
     assert resolve() == ProxiedClient(None, None, None)
 
 
-def test_forwarded_wins_whatever_it_says() -> None:
-    assert resolve(*ALL) == ("192.0.2.1", "https", "example.com")
-    assert resolve(("Forwarded", "rubbish"), *ALL[1:]) == (None, None, None)
-    assert resolve(("Forwarded", "proto=http"), *ALL[1:]) == (None, "http", None)
+def test_only_the_family_that_the_proxies_set_is_looked_at() -> None:
+    assert resolve(ALL[0]) == (None, None, None)
+    assert resolve(*ALL[1:], family=FORWARDED) == (None, None, None)
+    lines = (("Forwarded", "rubbish"), *ALL[1:])
+    assert resolve(*lines, family=FORWARDED) == (None, None, None)
+    lines = (("Forwarded", "proto=http"), *ALL[1:])
+    assert resolve(*lines, family=FORWARDED) == (None, "http", None)
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from websockets_routes import RoutesError
+from websockets_routes import InvalidTrustedProxy, RoutesError
 from websockets_routes.proxy import (
-    InvalidTrustedProxy,
     TrustedProxies,
     parse_address,
     peer_address,

@@ -9,10 +9,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from websockets_routes import RoutesError
+from websockets_routes import InvalidProxyHeader, RoutesError
 from websockets_routes.proxy_protocol import (
     MAX_LENGTH,
-    InvalidProxyHeader,
     ProxyCommand,
     ProxyHeader,
     parse_proxy_header,

@@ -12,7 +12,18 @@ from websockets import Headers
 
 from .proxy import TrustedProxies, parse_address
 
-__all__ = ["MAX_HOPS", "ProxiedClient", "resolve_client"]
+__all__ = [
+    "FORWARDED",
+    "MAX_HOPS",
+    "X_FORWARDED_FOR",
+    "ProxiedClient",
+    "resolve_client",
+]
+
+#: The header of RFC 7239.
+FORWARDED = "forwarded"
+#: What most proxies set instead, with ``X-Forwarded-Proto`` and ``X-Forwarded-Host``.
+X_FORWARDED_FOR = "x-forwarded-for"
 
 #: How many elements of a header are looked at, from the right.
 MAX_HOPS = 32
@@ -56,7 +67,10 @@ class ProxiedClient(NamedTuple):
 
 
 def resolve_client(
-    peer: str | None, headers: Headers, trusted: TrustedProxies
+    peer: str | None,
+    headers: Headers,
+    trusted: TrustedProxies,
+    family: str = X_FORWARDED_FOR,
 ) -> ProxiedClient:
     """Find out which client a request comes from.
 
@@ -73,14 +87,14 @@ def resolve_client(
     ``X-Forwarded-*``, which have lists of their own, those at the same place from the
     right, or the leftmost if the list is shorter. One that is not valid is None.
 
-    If there is a ``Forwarded`` header, ``X-Forwarded-*`` are not looked at. A proxy
-    that sets only some of these headers must remove the others: it is believed
-    whatever it passes on.
+    Only one family of headers is looked at, that which the proxies set: what they do
+    not set they pass on as the client sent it.
 
     Args:
         peer: The address of the peer, as ``peer_address`` gives it.
         headers: The headers of the request; lines of the same name are one list.
         trusted: The proxies that are believed.
+        family: ``X_FORWARDED_FOR``, with ``-Proto`` and ``-Host``, or ``FORWARDED``.
 
     Returns:
         What is known; nothing at all if the peer is not trusted. No header makes it
@@ -88,9 +102,8 @@ def resolve_client(
     """
     if not trusted.trusts(peer):
         return ProxiedClient()
-    forwarded = headers.get_all("Forwarded")
-    if forwarded:
-        return _read_forwarded(forwarded, trusted)
+    if family == FORWARDED:
+        return _read_forwarded(headers.get_all("Forwarded"), trusted)
     address, hops = None, 0
     for element in _from_right(headers.get_all("X-Forwarded-For")):
         found = _read_address(element)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from http import HTTPStatus
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 
-from .exceptions import RoutesError
+from .exceptions import InvalidTrustedProxy
 
 __all__ = [
     "UNIX",
-    "InvalidTrustedProxy",
     "TrustedProxies",
     "parse_address",
     "peer_address",
@@ -23,25 +21,6 @@ UNIX = "unix"
 _MAX_ADDRESS = 64
 # The length of ::ffff:0:0/96, where IPv6 keeps the IPv4 addresses.
 _MAPPED = 96
-
-
-class InvalidTrustedProxy(RoutesError, ValueError):
-    """Something that is no address and no network, found when it is declared.
-
-    Attributes:
-        proxy: What was given.
-        problem: What is wrong with it, and what to write instead.
-    """
-
-    status = HTTPStatus.INTERNAL_SERVER_ERROR
-
-    def __init__(self, proxy: object, problem: str) -> None:
-        super().__init__(proxy, problem)
-        self.proxy = proxy
-        self.problem = problem
-
-    def __str__(self) -> str:
-        return f"trusted proxy {self.proxy!r}: {self.problem}"
 
 
 class TrustedProxies:

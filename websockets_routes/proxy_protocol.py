@@ -12,17 +12,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache
-from http import HTTPStatus
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
-from websockets import CloseCode
-
-from .exceptions import RoutesError
+from .exceptions import InvalidProxyHeader
 
 __all__ = [
     "MAX_LENGTH",
-    "InvalidProxyHeader",
     "ProxyCommand",
     "ProxyHeader",
     "parse_proxy_header",
@@ -52,26 +48,6 @@ _SIZES = {_INET: 12, _INET6: 36, _UNIX: 216}
 _UNIX_SIZE = 108
 _CRC32C = 0x03
 _CRC32C_SIZE = 4
-
-
-class InvalidProxyHeader(RoutesError, ValueError):
-    """What a proxy sent first is no PROXY header; the connection is of no use.
-
-    Attributes:
-        position: Index of the byte where the trouble begins.
-        problem: What is wrong there.
-    """
-
-    status = HTTPStatus.BAD_REQUEST
-    close_code = CloseCode.POLICY_VIOLATION
-
-    def __init__(self, position: int, problem: str) -> None:
-        super().__init__(position, problem)
-        self.position = position
-        self.problem = problem
-
-    def __str__(self) -> str:
-        return f"PROXY header, byte {self.position}: {self.problem}"
 
 
 class ProxyCommand(Enum):

@@ -68,7 +68,8 @@ class HTTPConnection(asyncio.Protocol):
         self._host: str | None = None
         # What a request knows of its peer.
         self.disconnected = asyncio.Event()
-        self.proxied_address: str | None = None
+        self.announced = ws.announced
+        self.proxies = self._server.proxies
 
     def stand_before(self, transport: asyncio.Transport) -> None:
         """Take the place of the connection, until a request asks for an upgrade."""
@@ -93,9 +94,12 @@ class HTTPConnection(asyncio.Protocol):
     def _leave(self) -> None:
         self._forget()
         self._server.requests.discard(self)
+        self._uncount()
+
+    def _uncount(self) -> None:
         if self._host:
             self._server.limits.leave(self._host)
-            self._host = None
+        self._host = None
 
     def _go_away(self) -> None:
         self.disconnected.set()
@@ -182,8 +186,6 @@ class HTTPConnection(asyncio.Protocol):
             self._hand_over()
         elif problem is not None:
             self._refuse(400, problem)
-        elif not self._has_room():
-            self._refuse(503, "too many connections")
         else:
             self._start(buffer)
 
@@ -195,13 +197,12 @@ class HTTPConnection(asyncio.Protocol):
         self._ws.begin(self._transport)
         self._ws.data_received(data)
 
-    def _has_room(self) -> bool:
-        limits = self._server.limits
+    def _has_room(self, request: Request) -> bool:
         if self._host is None:
-            number = len(self._server.handler_tasks) + len(self._server.requests)
-            if not limits.has_room(number):
+            limits = self._server.limits
+            if not limits.has_room(self._server.num_connections):
                 return False
-            self._host = limits.enter(self.remote_address)
+            self._host = limits.enter(request)
         return self._host is not None
 
     def _start(self, data: bytes) -> None:
@@ -217,13 +218,7 @@ class HTTPConnection(asyncio.Protocol):
         if event.target.startswith(b"*") and event.method != b"OPTIONS":
             self._refuse(400, "the request target must begin with a slash")
             return
-        self._deadline = 0.0
-        body = self._body = ReceivedBody(
-            self._go_on, self._pause_reading, self._expect_portion
-        )
-        self._take_events(body)
-        if not body.ended:
-            self._expect(self._timeouts.body)
+        body = ReceivedBody(self._go_on, self._pause_reading, self._expect_portion)
         request = self._router.request_class(
             event.method.decode("latin-1"),
             event.target.decode("latin-1"),
@@ -237,6 +232,14 @@ class HTTPConnection(asyncio.Protocol):
             protocol=f"HTTP/{event.http_version.decode('latin-1')}",
             peer=self,
         )
+        if not self._has_room(request):
+            self._refuse(503, "too many connections")
+            return
+        self._body = body
+        self._deadline = 0.0
+        self._take_events(body)
+        if not body.ended:
+            self._expect(self._timeouts.body)
         self._task = self._loop.create_task(self._respond(request, body))
 
     def _refuse(self, status: int, problem: str) -> None:
@@ -328,6 +331,8 @@ class HTTPConnection(asyncio.Protocol):
             self._end_request(body)
 
     def _end_request(self, body: ReceivedBody) -> None:
+        if self.proxies is not None and self.proxies.reads_headers:
+            self._uncount()  # the next request may be another client's
         if self._transport.is_closing():
             return
         if not body.ended:

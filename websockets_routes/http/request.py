@@ -12,6 +12,8 @@ from websockets.datastructures import HeadersLike
 from ..cookies import parse_cookies
 from ..exceptions import BodyTooLarge, NotServing
 from ..path import QueryParams, RoutedPath
+from ..proxied import Proxied
+from ..proxying import Proxies
 from ..serializer import Serializer
 from .response import Response
 
@@ -39,7 +41,8 @@ class Peer(Protocol):
 
     scheme: str
     remote_address: Any
-    proxied_address: str | None
+    proxies: Proxies | None
+    announced: str | None
     disconnected: asyncio.Event
 
     def start_task(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
@@ -57,7 +60,7 @@ class _Bytes:
         return body
 
 
-class Request:
+class Request(Proxied):
     """An HTTP request. It stays valid after any await.
 
     Args:
@@ -101,6 +104,7 @@ class Request:
         self._whole: bytes | None = None
         self._read = 0
         self._peer = peer
+        self.announced = None if peer is None else peer.announced
         #: Whether its response has begun: it cannot be passed on any more.
         self.has_begun = False
 
@@ -132,8 +136,8 @@ class Request:
 
     @property
     def scheme(self) -> str:
-        """``http`` or ``https``."""
-        return "http" if self._peer is None else self._peer.scheme
+        """``http`` or ``https``, as the client has it."""
+        return "https" if self._asked_for()[0] else "http"
 
     @property
     def content_length(self) -> int | None:
@@ -145,8 +149,8 @@ class Request:
 
     @property
     def host(self) -> str:
-        """The host that is asked for, with the port if it has one."""
-        return next(iter(self.headers.get_all("Host")), "")
+        """The host that the client asks for, with the port if it has one."""
+        return self._asked_for()[1]
 
     @property
     def url(self) -> str:
@@ -160,18 +164,10 @@ class Request:
         """The address of the peer, as ``websockets`` has it."""
         return None if self._peer is None else self._peer.remote_address
 
-    @property
-    def proxied_address(self) -> str | None:
-        """The address of the client, where a trusted proxy told it."""
-        return None if self._peer is None else self._peer.proxied_address
-
-    @property
-    def client_address(self) -> str | None:
-        """The IP address of the client; None on a Unix socket."""
-        if self.proxied_address is not None:
-            return self.proxied_address
-        address = self.remote_address
-        return address[0] if isinstance(address, tuple) else None
+    def _asked_by(self) -> tuple[Proxies | None, Headers | None, bool]:
+        if self._peer is None:
+            return None, self.headers, False
+        return self._peer.proxies, self.headers, self._peer.scheme == "https"
 
     # The body
 

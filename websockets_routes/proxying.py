@@ -1,0 +1,335 @@
+"""Proxying: servers behind proxies, and how connections arrive that begin with PROXY.
+
+The PROXY header stands before the TLS handshake. So a server that expects one gets its
+connections without TLS, reads the header and no byte more, and only then has the event
+loop start TLS. What reads it is a duplicate of the socket's descriptor, of which the
+transport knows nothing: event loops have no way to put bytes back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import ssl
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from websockets import Headers
+
+from .exceptions import InvalidProxyHeader, ProxyError
+from .forwarded import FORWARDED, X_FORWARDED_FOR, ProxiedClient, resolve_client
+from .proxy import TrustedProxies, peer_address
+from .proxy_protocol import MAX_LENGTH, ProxyHeader, parse_proxy_header
+
+if TYPE_CHECKING:
+    from .servers import RoutedServer
+
+__all__ = ["TLS", "Arrival", "Proxies", "check_loop"]
+
+_OPEN_TIMEOUT = _CLOSE_TIMEOUT = 10  # the defaults of websockets.serve, in seconds
+
+
+class TLS(NamedTuple):
+    """How TLS begins, once the PROXY header is there.
+
+    Attributes:
+        context: The context.
+        handshake_timeout: Seconds for the handshake; None for what asyncio has.
+        shutdown_timeout: Seconds for the end; None for what asyncio has.
+    """
+
+    context: ssl.SSLContext
+    handshake_timeout: float | None
+    shutdown_timeout: float | None
+
+
+class Proxies:
+    """The proxies that a server believes, and what they tell it.
+
+    Args:
+        proxy_protocol: Whether each connection begins with a PROXY header.
+        trusted: Their addresses and networks.
+        header: Which headers they set: ``"x-forwarded-for"`` (with ``-proto`` and
+            ``-host``), ``"forwarded"``, or None for none.
+
+    Attributes:
+        proxy_protocol: The same.
+        trusted: The same.
+        tls: What to do behind the PROXY header; None for nothing.
+
+    Raises:
+        ProxyError: If that cannot work.
+    """
+
+    def __init__(
+        self, proxy_protocol: bool, trusted: Iterable[str], header: str | None
+    ) -> None:
+        self.proxy_protocol = proxy_protocol
+        self.trusted = TrustedProxies(trusted)
+        self.tls: TLS | None = None
+        self._header = header
+        if not self.trusted.networks:
+            raise ProxyError("trusted_proxies is empty: leave it out to trust nobody")
+
+    @classmethod
+    def of(
+        cls,
+        proxy_protocol: bool,
+        trusted: Iterable[str] | None,
+        header: str | None,
+        options: dict[str, Any],
+    ) -> Proxies | None:
+        """Make what the arguments of ``Router.serve`` say; None if they say nothing.
+
+        Args:
+            proxy_protocol: See ``Router.serve``.
+            trusted: See ``Router.serve``.
+            header: See ``Router.serve``.
+            options: The arguments for ``websockets.serve``. Those that are about TLS
+                are taken out if it has to wait for a PROXY header.
+        """
+        if not isinstance(proxy_protocol, bool):
+            raise ProxyError(f"proxy_protocol is True or False, not {proxy_protocol!r}")
+        lower = header.lower() if isinstance(header, str) else header
+        if lower not in (X_FORWARDED_FOR, FORWARDED, None):
+            raise ProxyError(
+                f"forwarded_header is {X_FORWARDED_FOR!r}, {FORWARDED!r} or None, "
+                f"not {header!r}"
+            )
+        if trusted is None:
+            if proxy_protocol:
+                raise ProxyError(
+                    "proxy_protocol=True needs trusted_proxies, such as "
+                    "['10.0.0.0/8']: anybody else could name any address"
+                )
+            return None
+        proxies = cls(proxy_protocol, trusted, lower)
+        if proxy_protocol:
+            proxies.tls = _take_tls(options)
+        return proxies
+
+    @property
+    def reads_headers(self) -> bool:
+        """Whether requests of one connection may be of several clients."""
+        return self._header is not None
+
+    def find_client(
+        self, peername: object, announced: str | None, headers: Headers | None
+    ) -> ProxiedClient:
+        """Find out what trusted proxies say of a client.
+
+        Where there is a PROXY header, other headers come from whom it names, and are
+        believed only if that is a trusted proxy itself.
+
+        Args:
+            peername: What the transport says of the peer.
+            announced: The address in the PROXY header, if it has one.
+            headers: The headers of the request, if they are there.
+        """
+        client = ProxiedClient()
+        if headers is not None and self._header is not None:
+            peer = announced if self.proxy_protocol else peer_address(peername)
+            client = resolve_client(peer, headers, self.trusted, self._header)
+        if client.address is None and announced is not None:
+            client = client._replace(address=announced)
+        return client
+
+
+def _take_tls(options: dict[str, Any]) -> TLS | None:
+    context = options.get("ssl")
+    if context is None:
+        return None
+    if not isinstance(context, ssl.SSLContext):
+        raise TypeError("ssl argument must be an SSLContext or None")
+    del options["ssl"]
+    open_timeout = options.get("open_timeout", _OPEN_TIMEOUT)
+    close_timeout = options.get("close_timeout", _CLOSE_TIMEOUT)
+    return TLS(
+        context,
+        options.pop("ssl_handshake_timeout", open_timeout),
+        options.pop("ssl_shutdown_timeout", close_timeout),
+    )
+
+
+def check_loop(loop: asyncio.AbstractEventLoop) -> None:
+    """Check that an event loop can tell when a descriptor has something to read.
+
+    Raises:
+        ProxyError: If it cannot.
+    """
+    if type(loop).add_reader is asyncio.AbstractEventLoop.add_reader:
+        raise ProxyError(
+            f"{type(loop).__name__} cannot read PROXY headers: on Windows, run with "
+            "asyncio.SelectorEventLoop"
+        )
+
+
+class Arrival(asyncio.Protocol):
+    """A connection whose PROXY header is not there yet.
+
+    It is closed without an answer if its peer is not trusted, or sends anything else.
+
+    Args:
+        server: Its server.
+        ws: The connection that the server made, which nobody has told so yet.
+        transport: Its transport.
+    """
+
+    def __init__(
+        self, server: RoutedServer, ws: Any, transport: asyncio.Transport
+    ) -> None:
+        assert server.proxies is not None, "the server has proxies"
+        self._server = server
+        self._proxies = server.proxies
+        self._ws = ws
+        self._transport = transport
+        self._loop = asyncio.get_running_loop()
+        self._socket: socket.socket | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[None] | None = None
+        # What came of the header.
+        self._data = bytearray()
+        # What came behind the TLS handshake, before anybody took over.
+        self._early = bytearray()
+        self._address: str | None = None
+        transport.set_protocol(self)
+        server.arriving.add(self)
+        self._peer = peer_address(transport.get_extra_info("peername"))
+        if server.is_ending:
+            self.abort()
+        elif not self._proxies.trusted.trusts(self._peer):
+            self._refuse("it is no trusted proxy")
+        else:
+            self._begin()
+
+    # The PROXY header
+
+    def _begin(self) -> None:
+        # Else the transport would take what belongs to the header.
+        self._transport.pause_reading()
+        number = self._transport.get_extra_info("socket").fileno()
+        try:
+            self._socket = socket.socket(fileno=os.dup(number))
+        except OSError as error:
+            self._refuse(f"its socket cannot be duplicated: {error}")
+            return
+        self._socket.setblocking(False)
+        self._loop.add_reader(self._socket, self._read)
+        seconds = self._server.http.header
+        if seconds is not None:
+            problem = f"no PROXY header came in {seconds:g} seconds"
+            self._timer = self._loop.call_later(seconds, self._refuse, problem)
+        self._read()
+
+    def _read(self) -> None:
+        """Take what is there of the header, and nothing else."""
+        assert self._socket is not None, "it is read until the header is whole"
+        try:
+            seen = self._socket.recv(MAX_LENGTH - len(self._data), socket.MSG_PEEK)
+            if not seen:
+                self._end_early()
+                return
+            header = parse_proxy_header(self._data + seen)
+            length = len(seen) if header is None else header.length - len(self._data)
+            self._data += self._socket.recv(length)
+        except (BlockingIOError, InterruptedError):
+            return
+        except InvalidProxyHeader as error:
+            self._refuse(str(error))
+            return
+        except OSError:
+            self._end_early()
+            return
+        if header is not None and len(self._data) == header.length:
+            self._take(header)
+
+    def _take(self, header: ProxyHeader) -> None:
+        self._stop()
+        # Whoever comes by a Unix socket has no address.
+        if isinstance(header.source, tuple):
+            self._address = header.source[0]
+        tls = self._proxies.tls
+        if tls is None:
+            self._hand_over(self._transport)
+            self._transport.resume_reading()
+        else:
+            self._task = self._server.tasks.start(self._start_tls(tls))
+
+    # TLS
+
+    async def _start_tls(self, tls: TLS) -> None:
+        # It pauses and resumes reading by itself, at the right moments.
+        self._transport.resume_reading()
+        try:
+            transport = await self._loop.start_tls(
+                self._transport,
+                self,
+                tls.context,
+                server_side=True,
+                ssl_handshake_timeout=tls.handshake_timeout,
+                ssl_shutdown_timeout=tls.shutdown_timeout,
+            )
+        except OSError as error:
+            self._ws.logger.debug("TLS handshake of %s failed: %s", self._peer, error)
+            self.abort()
+        except BaseException:
+            self.abort()
+            raise
+        else:
+            # Aborted, the handshake seems to succeed.
+            if transport is None or transport.is_closing():
+                self.abort()
+            else:
+                self._hand_over(transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._early += data
+
+    # The end
+
+    def _hand_over(self, transport: asyncio.Transport) -> None:
+        self._server.arriving.discard(self)
+        transport.set_protocol(self._ws)
+        self._ws.arrived(transport, self._address)
+        if self._early:
+            protocol = transport.get_protocol()
+            assert isinstance(protocol, asyncio.Protocol)
+            protocol.data_received(bytes(self._early))
+
+    def _end_early(self) -> None:
+        if self._data:
+            self._refuse("it ended before its PROXY header did")
+        else:
+            # A look at the port; some do that every other second.
+            self._ws.logger.debug("connection of %s ended unused", self._peer)
+            self.abort()
+
+    def _refuse(self, problem: str) -> None:
+        peer = self._peer or "an unknown peer"
+        self._ws.logger.info("closing a connection of %s: %s", peer, problem)
+        self.abort()
+
+    def abort(self) -> None:
+        """End the connection at once."""
+        self._leave()
+        self._transport.abort()
+        if self._task is not None and self._task is not asyncio.current_task():
+            self._task.cancel()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._leave()
+
+    def _leave(self) -> None:
+        self._stop()
+        self._server.arriving.discard(self)
+
+    def _stop(self) -> None:
+        """Wait for the header no longer."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._socket is not None:
+            self._loop.remove_reader(self._socket)
+            self._socket.close()
+            self._socket = None
