@@ -1,31 +1,32 @@
 """Proxying: servers behind proxies, and how connections arrive that begin with PROXY.
 
 The PROXY header stands before the TLS handshake. So a server that expects one gets its
-connections without TLS, reads the header and no byte more, and only then has the event
-loop start TLS. What reads it is a duplicate of the socket's descriptor, of which the
-transport knows nothing: event loops have no way to put bytes back.
+connections without TLS, and has the event loop start TLS once the header is there.
+
+What this module takes from asyncio beyond its documentation, and
+``tests/test_undocumented.py`` watches: the protocol that ``loop.start_tls`` gives the
+transport has the methods of a ``BufferedProtocol``, and what it gets before ``connection_made`` counts
+as the first bytes of its peer. That is how it gets what came together with the header.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
 import ssl
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from websockets import Headers
 
 from .exceptions import InvalidProxyHeader, ProxyError
 from .forwarded import FORWARDED, X_FORWARDED_FOR, ProxiedClient, resolve_client
 from .proxy import TrustedProxies, peer_address
-from .proxy_protocol import MAX_LENGTH, ProxyHeader, parse_proxy_header
+from .proxy_protocol import ProxyHeader, parse_proxy_header
 
 if TYPE_CHECKING:
     from .servers import RoutedServer
 
-__all__ = ["TLS", "Arrival", "Proxies", "check_loop"]
+__all__ = ["TLS", "Arrival", "Proxies"]
 
 _OPEN_TIMEOUT = _CLOSE_TIMEOUT = 10  # the defaults of websockets.serve, in seconds
 
@@ -152,19 +153,6 @@ def _take_tls(options: dict[str, Any]) -> TLS | None:
     )
 
 
-def check_loop(loop: asyncio.AbstractEventLoop) -> None:
-    """Check that an event loop can tell when a descriptor has something to read.
-
-    Raises:
-        ProxyError: If it cannot.
-    """
-    if type(loop).add_reader is asyncio.AbstractEventLoop.add_reader:
-        raise ProxyError(
-            f"{type(loop).__name__} cannot read PROXY headers: on Windows, run with "
-            "asyncio.SelectorEventLoop"
-        )
-
-
 class Arrival(asyncio.Protocol):
     """A connection whose PROXY header is not there yet.
 
@@ -185,13 +173,11 @@ class Arrival(asyncio.Protocol):
         self._ws = ws
         self._transport = transport
         self._loop = asyncio.get_running_loop()
-        self._socket: socket.socket | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
-        # What came of the header.
+        # What came and was not passed on: of the header; then, with TLS, behind the
+        # handshake.
         self._data = bytearray()
-        # What came behind the TLS handshake, before anybody took over.
-        self._early = bytearray()
         self._address: str | None = None
         transport.set_protocol(self)
         server.arriving.add(self)
@@ -200,48 +186,22 @@ class Arrival(asyncio.Protocol):
             self.abort()
         elif not self._proxies.trusted.trusts(self._peer):
             self._refuse("it is no trusted proxy")
-        else:
-            self._begin()
+        elif (seconds := server.http.header) is not None:
+            problem = f"no PROXY header came in {seconds:g} seconds"
+            self._timer = self._loop.call_later(seconds, self._refuse, problem)
 
     # The PROXY header
 
-    def _begin(self) -> None:
-        # Else the transport would take what belongs to the header.
-        self._transport.pause_reading()
-        number = self._transport.get_extra_info("socket").fileno()
-        try:
-            self._socket = socket.socket(fileno=os.dup(number))
-        except OSError as error:
-            self._refuse(f"its socket cannot be duplicated: {error}")
+    def data_received(self, data: bytes) -> None:
+        self._data += data
+        if self._task is not None or self._transport.is_closing():
             return
-        self._socket.setblocking(False)
-        self._loop.add_reader(self._socket, self._read)
-        seconds = self._server.http.header
-        if seconds is not None:
-            problem = f"no PROXY header came in {seconds:g} seconds"
-            self._timer = self._loop.call_later(seconds, self._refuse, problem)
-        self._read()
-
-    def _read(self) -> None:
-        """Take what is there of the header, and nothing else."""
-        assert self._socket is not None, "it is read until the header is whole"
         try:
-            seen = self._socket.recv(MAX_LENGTH - len(self._data), socket.MSG_PEEK)
-            if not seen:
-                self._end_early()
-                return
-            header = parse_proxy_header(self._data + seen)
-            length = len(seen) if header is None else header.length - len(self._data)
-            self._data += self._socket.recv(length)
-        except (BlockingIOError, InterruptedError):
-            return
+            header = parse_proxy_header(self._data)
         except InvalidProxyHeader as error:
             self._refuse(str(error))
             return
-        except OSError:
-            self._end_early()
-            return
-        if header is not None and len(self._data) == header.length:
+        if header is not None:
             self._take(header)
 
     def _take(self, header: ProxyHeader) -> None:
@@ -249,18 +209,22 @@ class Arrival(asyncio.Protocol):
         # Whoever comes by a Unix socket has no address.
         if isinstance(header.source, tuple):
             self._address = header.source[0]
+        del self._data[: header.length]
         tls = self._proxies.tls
         if tls is None:
             self._hand_over(self._transport)
-            self._transport.resume_reading()
         else:
-            self._task = self._server.tasks.start(self._start_tls(tls))
+            # It is resumed by start_tls().
+            self._transport.pause_reading()
+            data, self._data = self._data, bytearray()
+            self._task = self._server.tasks.start(self._start_tls(tls, data))
 
     # TLS
 
-    async def _start_tls(self, tls: TLS) -> None:
-        # It pauses and resumes reading by itself, at the right moments.
-        self._transport.resume_reading()
+    async def _start_tls(self, tls: TLS, data: bytearray) -> None:
+        # Called behind what start_tls() does at once, that is set its protocol, and
+        # before what it has called soon: connection_made(), then resume_reading().
+        feeding = self._loop.call_soon(self._feed, memoryview(data))
         try:
             transport = await self._loop.start_tls(
                 self._transport,
@@ -274,6 +238,7 @@ class Arrival(asyncio.Protocol):
             self._ws.logger.debug("TLS handshake of %s failed: %s", self._peer, error)
             self.abort()
         except BaseException:
+            feeding.cancel()
             self.abort()
             raise
         else:
@@ -283,8 +248,15 @@ class Arrival(asyncio.Protocol):
             else:
                 self._hand_over(transport)
 
-    def data_received(self, data: bytes) -> None:
-        self._early += data
+    def _feed(self, data: memoryview) -> None:
+        # Not by its class, but by what it has, on every event loop.
+        protocol = cast(Any, self._transport.get_protocol())
+        while data:
+            buffer = protocol.get_buffer(len(data))
+            size = min(len(buffer), len(data))
+            buffer[:size] = data[:size]
+            protocol.buffer_updated(size)
+            data = data[size:]
 
     # The end
 
@@ -292,13 +264,21 @@ class Arrival(asyncio.Protocol):
         self._server.arriving.discard(self)
         transport.set_protocol(self._ws)
         self._ws.arrived(transport, self._address)
-        if self._early:
+        if self._data:
             protocol = transport.get_protocol()
-            assert isinstance(protocol, asyncio.Protocol)
-            protocol.data_received(bytes(self._early))
+            assert isinstance(protocol, asyncio.Protocol), "it has begun"
+            protocol.data_received(bytes(self._data))
+
+    def eof_received(self) -> None:
+        if self._task is None:
+            self._end_early()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self in self._server.arriving:
+            self._end_early()
 
     def _end_early(self) -> None:
-        if self._data:
+        if self._data and self._task is None:
             self._refuse("it ended before its PROXY header did")
         else:
             # A look at the port; some do that every other second.
@@ -312,24 +292,14 @@ class Arrival(asyncio.Protocol):
 
     def abort(self) -> None:
         """End the connection at once."""
-        self._leave()
+        self._stop()
+        self._server.arriving.discard(self)
         self._transport.abort()
         if self._task is not None and self._task is not asyncio.current_task():
             self._task.cancel()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._leave()
-
-    def _leave(self) -> None:
-        self._stop()
-        self._server.arriving.discard(self)
 
     def _stop(self) -> None:
         """Wait for the header no longer."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._socket is not None:
-            self._loop.remove_reader(self._socket)
-            self._socket.close()
-            self._socket = None

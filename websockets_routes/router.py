@@ -208,7 +208,7 @@ class Router(Connecting):
             proxy_protocol: Whether every connection begins with a header of the PROXY
                 protocol, version 1 or 2, before TLS. One of a peer that is not
                 trusted, and one without a header in ``header_timeout``, is closed
-                without an answer. Not on the proactor event loop of Windows.
+                without an answer.
             trusted_proxies: Whose word on the client's address, scheme and host
                 counts: addresses, networks such as ``"10.0.0.0/8"``, and ``"unix"``
                 for peers on Unix sockets. See ``client_address``.
@@ -221,8 +221,7 @@ class Router(Connecting):
 
         Raises:
             InvalidLimit: If a limit is no positive number.
-            ProxyError: If what is said of proxies cannot work; when the server
-                starts, if that is because of the event loop.
+            ProxyError: If what is said of proxies cannot work.
         """
         check_limit("max_backlog", max_backlog)
         check_limit("stall_timeout", stall_timeout)

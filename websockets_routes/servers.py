@@ -18,7 +18,7 @@ from websockets.asyncio.server import Server, ServerConnection
 from .exceptions import NotServing
 from .lifespan import Lifetime
 from .limits import ConnectionLimits
-from .proxying import Arrival, Proxies, check_loop
+from .proxying import Arrival, Proxies
 from .tasks import Tasks
 
 if TYPE_CHECKING:
@@ -132,8 +132,6 @@ class RoutedServer(Server):
 async def _create_server(
     server: RoutedServer, create: Callable[[], Awaitable[asyncio.Server]]
 ) -> asyncio.Server:
-    if server.proxies is not None and server.proxies.proxy_protocol:
-        check_loop(asyncio.get_running_loop())
     await server.lifetime.start()
     try:
         listening = await create()
