@@ -384,10 +384,13 @@ def test_no_prefix_changes_what_the_proxy_itself_said(left: str, value: str) -> 
             texts | pieces,
         ),
         max_size=4,
-    )
+    ),
+    st.sampled_from([FORWARDED, X_FORWARDED_FOR]),
 )
-def test_nothing_raises_and_what_is_told_is_valid(lines: list[tuple[str, str]]) -> None:
-    address, scheme, host = resolve(*lines)
+def test_nothing_raises_and_what_is_told_is_valid(
+    lines: list[tuple[str, str]], family: str
+) -> None:
+    address, scheme, host = resolve(*lines, family=family)
     if address is not None:
         assert str(parse_address(address)) == address
     assert scheme in {None, "http", "https", "ws", "wss"}

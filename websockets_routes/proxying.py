@@ -5,8 +5,9 @@ connections without TLS, and has the event loop start TLS once the header is the
 
 What this module takes from asyncio beyond its documentation, and
 ``tests/test_undocumented.py`` watches: the protocol that ``loop.start_tls`` gives the
-transport has the methods of a ``BufferedProtocol``, and what it gets before ``connection_made`` counts
-as the first bytes of its peer. That is how it gets what came together with the header.
+transport has the methods of a ``BufferedProtocol``, and what it gets before its
+``connection_made`` counts as the first bytes of its peer. That is how it gets what came
+together with the header.
 """
 
 from __future__ import annotations

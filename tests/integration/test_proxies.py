@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
+import shutil
 import socket
 import ssl
 import struct
-import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -91,11 +92,9 @@ def log() -> Iterator[Log]:
 
 
 def sockets() -> int:
-    """Count the sockets of this process."""
-    if not sys.platform.startswith("linux"):  # pragma: no cover - nobody else tells
-        return 0
+    """Count the sockets of this process, where the system tells."""
     found = 0
-    for each in Path("/proc/self/fd").iterdir():
+    for each in Path("/proc/self/fd").glob("*"):
         with suppress(FileNotFoundError):
             found += str(each.readlink()).startswith("socket:")
     return found
@@ -633,3 +632,194 @@ async def test_peers_on_a_unix_socket_are_trusted_by_name(
 async def serving_unix(server: RoutedServer) -> AsyncIterator[None]:
     async with asyncio.timeout(TIMEOUT), server:
         yield
+
+
+# Proxies that others made
+
+NGINX = """\
+daemon off;
+master_process off;
+pid {folder}/nginx.pid;
+error_log stderr;
+events {{}}
+http {{
+    access_log off;
+    client_body_temp_path {folder};
+    proxy_temp_path {folder};
+    fastcgi_temp_path {folder};
+    uwsgi_temp_path {folder};
+    scgi_temp_path {folder};
+    upstream server {{
+        server {host}:{server};
+        keepalive 4;
+    }}
+    map $http_upgrade $connection_upgrade {{
+        default upgrade;
+        "" "";
+    }}
+    server {{
+        listen {host}:{port};
+        location / {{
+            proxy_pass http://server;
+            proxy_http_version 1.1;
+            proxy_set_header Upgrade $http_upgrade;
+            proxy_set_header Connection $connection_upgrade;
+            proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+            proxy_set_header X-Forwarded-Proto https;
+            proxy_set_header X-Forwarded-Host $http_host;
+        }}
+    }}
+}}
+"""
+
+HAPROXY = """\
+global
+    log stderr local0
+defaults
+    timeout connect 10s
+    timeout client 10s
+    timeout server 10s
+listen proxy
+    bind {host}:{port}
+    mode {mode}
+    {options}
+    server server {host}:{server} {send}
+"""
+FORWARDFOR = """
+    option forwardfor
+    http-request set-header X-Forwarded-Proto https
+    http-request set-header X-Forwarded-Host %[req.hdr(Host)]
+"""
+
+# A peer of the proxy that is not the proxy itself.
+ELSEWHERE = "127.0.0.2"
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind((HOST, 0))
+        number: int = sock.getsockname()[1]
+        return number
+
+
+@asynccontextmanager
+async def in_front(
+    program: str, config: str, server: Any, folder: Path, **options: str
+) -> AsyncIterator[int]:
+    """Run a proxy in front of a server; yield its port."""
+    path = shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
+    if path is None:
+        pytest.skip(f"{program} is not installed")
+    number = free_port()
+    file = folder / "config"
+    file.write_text(
+        config.format(
+            host=HOST, port=number, server=port(server), folder=folder, **options
+        )
+    )
+    command = {"nginx": ["-p", str(folder), "-c"], "haproxy": ["-db", "-f"]}[program]
+    log = folder / "log"
+    with log.open("wb") as stderr:
+        process = await asyncio.create_subprocess_exec(
+            path, *command, str(file), stderr=stderr
+        )
+    try:
+        async with asyncio.timeout(TIMEOUT):
+            while not await _listens(number):
+                if process.returncode is not None:
+                    pytest.fail(log.read_text())
+                await asyncio.sleep(0.01)
+        yield number
+    finally:
+        with suppress(ProcessLookupError):
+            process.terminate()
+        await process.wait()
+
+
+async def _listens(number: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection(HOST, number)
+    except ConnectionRefusedError:
+        return False
+    writer.close()
+    await writer.wait_closed()
+    return True
+
+
+async def ask_both(
+    number: int, tls: ssl.SSLContext | None = None
+) -> list[dict[str, Any]]:
+    """Ask through a proxy, as a client with an address of its own."""
+    source = (ELSEWHERE, 0)
+    options: dict[str, Any] = {} if tls is None else {"ssl": tls}
+    scheme = "ws" if tls is None else "wss"
+    uri = f"{scheme}://localhost:{number}/ws"
+    headers = {"X-Forwarded-For": "203.0.113.9"}
+    async with connecting(
+        uri, host=HOST, local_addr=source, additional_headers=headers, **options
+    ) as ws:
+        found = [json.loads(await ws.recv())]
+        await ws.send("x" * 2**17)
+        assert await ws.recv() == "x" * 2**17
+    reader, writer = await asyncio.open_connection(
+        HOST, number, local_addr=source, ssl=tls, server_hostname=tls and "localhost"
+    )
+    for _ in range(2):
+        writer.write(
+            b"GET /http HTTP/1.1\r\nHost: localhost:%d\r\n"
+            b"X-Forwarded-For: 203.0.113.9\r\n\r\n" % number
+        )
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200 ")
+        found.append(json.loads(await reader.readuntil(b"}")))
+        del found[-1]["url"]
+    writer.close()
+    await writer.wait_closed()
+    return found
+
+
+def through(number: int, s: str) -> dict[str, Any]:
+    return {
+        "peer": HOST,
+        "proxied": ELSEWHERE,
+        "client": ELSEWHERE,
+        "http": f"http{s}://localhost:{number}/http",
+        "ws": f"ws{s}://localhost:{number}/ws",
+    }
+
+
+@pytest.mark.parametrize(
+    ("program", "config", "options"),
+    [
+        ("nginx", NGINX, {}),
+        ("haproxy", HAPROXY, {"mode": "http", "options": FORWARDFOR, "send": ""}),
+    ],
+    ids=["nginx", "haproxy"],
+)
+async def test_a_proxy_that_sets_headers(
+    program: str, config: str, options: dict[str, str], tmp_path: Path, log: Log
+) -> None:
+    server = make_router().serve(HOST, 0, trusted_proxies=[HOST])
+    async with (
+        serving(server),
+        in_front(program, config, server, tmp_path, **options) as number,
+    ):
+        assert await ask_both(number) == 3 * [through(number, "s")]
+
+
+@with_and_without_tls
+@pytest.mark.parametrize("send", ["send-proxy", "send-proxy-v2", "send-proxy-v2-ssl"])
+async def test_a_proxy_that_sends_a_header_before_everything_else(
+    send: str,
+    tls: bool,
+    contexts: tuple[ssl.SSLContext, ssl.SSLContext],
+    tmp_path: Path,
+    log: Log,
+) -> None:
+    options = {"mode": "tcp", "options": "", "send": send}
+    async with (
+        proxied(ssl=contexts[0] if tls else None) as server,
+        in_front("haproxy", HAPROXY, server, tmp_path, **options) as number,
+    ):
+        found = await ask_both(number, contexts[1] if tls else None)
+        assert found == 3 * [through(number, "s" if tls else "")]
