@@ -13,8 +13,11 @@ from websockets_routes.exceptions import (
     BuildError,
     DuplicateName,
     EndpointError,
+    InvalidProxyHeader,
     InvalidResponse,
+    InvalidTrustedProxy,
     LoadError,
+    ProxyError,
     RoutesError,
     TemplateError,
     UnknownName,
@@ -46,6 +49,9 @@ ERRORS: list[tuple[RoutesError, type[Exception], str]] = [
     (BadRequest("a bad path"), RoutesError, "a bad path"),
     (InvalidResponse("not a response"), TypeError, "not a response"),
     (LoadError("no such module"), RoutesError, "no such module"),
+    (ProxyError("no"), ValueError, "no"),
+    (InvalidTrustedProxy("x", "no"), ValueError, "trusted proxy 'x': no"),
+    (InvalidProxyHeader(3, "no"), ValueError, "PROXY header, byte 3: no"),
 ]
 
 
@@ -71,14 +77,17 @@ def test_every_public_error_is_exported_and_has_the_root() -> None:
         assert issubclass(getattr(exceptions, name), RoutesError)
 
 
-def test_a_malformed_request_is_a_400_and_a_policy_violation() -> None:
-    assert BadRequest.status == HTTPStatus.BAD_REQUEST
-    assert BadRequest.close_code == 1008
+@pytest.mark.parametrize("error", [BadRequest, InvalidProxyHeader])
+def test_a_malformed_request_is_a_400_and_a_policy_violation(
+    error: type[RoutesError],
+) -> None:
+    assert error.status == HTTPStatus.BAD_REQUEST
+    assert error.close_code == 1008
 
 
 @pytest.mark.parametrize("error", [error for error, _, _ in ERRORS])
 def test_every_other_error_is_the_fault_of_the_server(error: RoutesError) -> None:
-    if not isinstance(error, BadRequest):
+    if not isinstance(error, BadRequest | InvalidProxyHeader):
         assert error.status == HTTPStatus.INTERNAL_SERVER_ERROR
         assert error.close_code == 1011
 

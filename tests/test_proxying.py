@@ -16,6 +16,7 @@ from websockets_routes import (
     RoutesError,
 )
 from websockets_routes.http import Request
+from websockets_routes.proxied import Proxied
 from websockets_routes.proxying import Proxies
 
 X = Headers([("X-Forwarded-For", "192.0.2.1"), ("Forwarded", "for=192.0.2.2")])
@@ -146,6 +147,34 @@ def test_behind_a_proxy_header_headers_are_believed_of_whom_it_names(
     proxies = make(True, header)
     assert proxies.find_client(("10.0.0.1", 1), announced, X).address == address
     assert proxies.find_client(("10.0.0.1", 1), announced, None).address == announced
+
+
+@pytest.mark.parametrize(
+    ("peername", "address"),
+    [
+        (("192.0.2.1", 1), "192.0.2.1"),
+        (("::ffff:192.0.2.1", 1, 0, 0), "192.0.2.1"),
+        (("2001:db8::1", 1, 0, 0), "2001:db8::1"),
+        (("fe80::1", 1, 0, 2), "fe80::1"),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_the_client_is_the_peer_where_no_proxy_says_otherwise(
+    peername: object, address: str | None
+) -> None:
+    class Known(Proxied):
+        remote_address = property(lambda self: peername)
+
+        def _asked_by(self) -> tuple[Proxies | None, Headers | None, bool]:
+            return None, None, True
+
+    known = Known()
+    assert known.proxied_address is None
+    assert known.client_address == address
+    known.router = named()
+    url = known.url_for("on api.example.com", absolute=True)
+    assert url == "https://api.example.com/only"
 
 
 # url_for

@@ -37,9 +37,8 @@ class Proxied:
         @property
         def remote_address(self) -> Any: ...
 
-    def _asked_by(self) -> tuple[Proxies | None, Headers | None, bool]:
-        """Return the proxies, the headers if they are there, and if TLS ends here."""
-        raise NotImplementedError
+        def _asked_by(self) -> tuple[Proxies | None, Headers | None, bool]:
+            """Return the proxies, the headers once there, and whether TLS ends here."""
 
     def _proxied(self) -> ProxiedClient:
         if self._said is not None:

@@ -195,7 +195,7 @@ class Arrival(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._data += data
-        if self._task is not None or self._transport.is_closing():
+        if self._task is not None:
             return
         try:
             header = parse_proxy_header(self._data)

@@ -23,6 +23,7 @@ from websockets.exceptions import InvalidStatus
 
 from websockets_routes import Protocol, Router
 from websockets_routes.http import Request
+from websockets_routes.proxying import Arrival
 from websockets_routes.servers import RoutedServer
 
 from .servers import HOST, TIMEOUT, connecting, port, serving, until
@@ -279,16 +280,21 @@ async def test_a_router_without_requests_hears_of_the_client_too(
         assert await ask_ws(server, V2, inner) == {"client": CLIENT}
 
 
+@with_and_without_tls
 @pytest.mark.parametrize("header", [V1, V2], ids=["v1", "v2"])
-async def test_a_header_may_be_cut_anywhere(header: bytes, log: Log) -> None:
-    async with proxied() as server:
+async def test_a_header_may_be_cut_anywhere(
+    header: bytes, tls: bool, contexts: tuple[ssl.SSLContext, ssl.SSLContext], log: Log
+) -> None:
+    async with proxied(ssl=contexts[0] if tls else None) as server:
         for cut in range(1, len(header)):
             sock = await open_socket(server, header[:cut])
             await until(partial(_has_taken, server, cut))
             reader, writer = await asyncio.open_connection(sock=sock)
-            writer.write(header[cut:] + get())
-            answer = await reader.read()
-            assert b'"client":"192.0.2.1"' in answer.replace(b" ", b"")
+            writer.write(header[cut:])
+            if tls:
+                await writer.start_tls(contexts[1], server_hostname="localhost")
+            writer.write(get())
+            assert b'"192.0.2.1"' in await reader.read()
             writer.close()
             await writer.wait_closed()
 
@@ -447,6 +453,56 @@ async def test_clients_may_go_away_within_the_tls_handshake(
                 assert await loop.sock_recv(sock, 1)
             sock.close()
             await until(lambda: not server.arriving)
+
+
+async def test_clients_may_go_away_right_behind_the_tls_handshake(
+    contexts: tuple[ssl.SSLContext, ssl.SSLContext], log: Log
+) -> None:
+    async with proxied(ssl=contexts[0]) as server:
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = contexts[1].wrap_bio(incoming, outgoing, server_hostname="localhost")
+        with pytest.raises(ssl.SSLWantReadError):
+            tls.do_handshake()
+        sock = await open_socket(server, V1 + outgoing.read())
+        incoming.write(await asyncio.get_running_loop().sock_recv(sock, 2**16))
+        tls.do_handshake()
+        with pytest.raises(ssl.SSLWantReadError):
+            tls.unwrap()
+        sock.send(outgoing.read())
+        sock.close()
+        await until(lambda: not server.arriving and not server.requests)
+
+
+async def test_a_header_may_take_any_time_if_the_server_says_so(log: Log) -> None:
+    async with proxied(header_timeout=None) as server:
+        assert (await ask_http(server, V1))["client"] == CLIENT
+
+
+async def test_the_client_is_known_before_its_request() -> None:
+    seen = []
+
+    class Early(Protocol):
+        def begin(self, transport: asyncio.Transport) -> None:
+            super().begin(transport)
+            seen.append((self.proxied_address, self.client_address))
+
+    async with proxied(create_connection=Early) as server:
+        await ask_ws(server, V2)
+        await ask_ws(server, HEADERS["v2-local"][0])
+    assert seen == [(CLIENT, CLIENT), (None, HOST)]
+
+
+async def test_nothing_arrives_any_more_at_a_server_that_ends() -> None:
+    async with proxied() as server:
+        pass
+    ours, theirs = socket.socketpair()
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
+    Arrival(server, None, transport)
+    assert transport.is_closing()
+    assert not server.arriving
+    theirs.setblocking(False)
+    assert await rest_of(theirs) == b""
 
 
 @pytest.mark.parametrize("sent", [b"", V1[:7], V1], ids=["none", "half", "all"])
