@@ -315,13 +315,13 @@ class Protocol(SendingConnection, Proxied):
             server = cast("RoutedServer", self.server)
             Arrival(server, self, cast(asyncio.Transport, transport))
         else:
-            self.arrived(transport)
+            self.begin_proxied(transport)
 
-    def arrived(
+    def begin_proxied(
         self, transport: asyncio.BaseTransport, announced: str | None = None
     ) -> None:
         """Begin, behind the PROXY header if there is one; for this package."""
-        self.announced = announced
+        self.announced_address = announced
         router = self.router
         if (
             router is not None

@@ -28,7 +28,7 @@ class Proxied:
 
     router: Any
     #: For this package: the address in the PROXY header, or None.
-    announced: str | None = None
+    announced_address: str | None = None
     # What trusted proxies say, once the headers are there and somebody asked.
     _said: ProxiedClient | None = None
 
@@ -46,7 +46,7 @@ class Proxied:
         proxies, headers, _ = self._asked_by()
         if proxies is None:
             return _NOTHING_SAID
-        said = proxies.find_client(self.remote_address, self.announced, headers)
+        said = proxies.find_client(self.remote_address, self.announced_address, headers)
         if headers is not None:
             self._said = said
         return said

@@ -264,7 +264,7 @@ class Arrival(asyncio.Protocol):
     def _hand_over(self, transport: asyncio.Transport) -> None:
         self._server.arriving.discard(self)
         transport.set_protocol(self._ws)
-        self._ws.arrived(transport, self._address)
+        self._ws.begin_proxied(transport, self._address)
         if self._data:
             protocol = transport.get_protocol()
             assert isinstance(protocol, asyncio.Protocol), "it has begun"

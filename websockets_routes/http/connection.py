@@ -68,7 +68,7 @@ class HTTPConnection(asyncio.Protocol):
         self._host: str | None = None
         # What a request knows of its peer.
         self.disconnected = asyncio.Event()
-        self.announced = ws.announced
+        self.announced_address = ws.announced_address
         self.proxies = self._server.proxies
 
     def stand_before(self, transport: asyncio.Transport) -> None:

@@ -42,7 +42,7 @@ class Peer(Protocol):
     scheme: str
     remote_address: Any
     proxies: Proxies | None
-    announced: str | None
+    announced_address: str | None
     disconnected: asyncio.Event
 
     def start_task(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
@@ -104,7 +104,7 @@ class Request(Proxied):
         self._whole: bytes | None = None
         self._read = 0
         self._peer = peer
-        self.announced = None if peer is None else peer.announced
+        self.announced_address = None if peer is None else peer.announced_address
         #: Whether its response has begun: it cannot be passed on any more.
         self.has_begun = False
 
