@@ -85,6 +85,11 @@ ORDER = (
     "events",
     "extensions",
     "http.request",
+    "proxied",
+    "proxying",
+    "forwarded",
+    "proxy",
+    "proxy_protocol",
     "cookies",
     "http.response",
     "http.events",
@@ -116,6 +121,8 @@ ANNOTATIONS = {
     ("http.request", "router"),
     ("servers", "http.connection"),
     ("servers", "http.front"),
+    ("protocol", "servers"),
+    ("proxying", "servers"),
 }
 
 MODULES = sorted(PACKAGE.rglob("*.py"))

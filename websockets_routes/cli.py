@@ -120,6 +120,28 @@ def _parser() -> argparse.ArgumentParser:
         help="acceptable Origin; may be repeated",
     )
 
+    proxies = run.add_argument_group("proxies in front")
+    proxies.add_argument(
+        "--proxy-protocol",
+        action="store_true",
+        help="expect a PROXY header before anything else",
+    )
+    proxies.add_argument(
+        "--trusted-proxy",
+        action="append",
+        dest="trusted_proxies",
+        metavar="NETWORK",
+        help="address, network or 'unix' that is believed; may be repeated",
+    )
+    proxies.add_argument(
+        "--forwarded-header",
+        type=_or_none(str),
+        default="x-forwarded-for",
+        choices=["x-forwarded-for", "forwarded", None],
+        metavar="{x-forwarded-for,forwarded,none}",
+        help="headers that they set",
+    )
+
     routes = commands.add_parser("routes", help="print the routes of a router")
     routes.set_defaults(function=_routes)
     _add_router(routes)
@@ -176,6 +198,9 @@ def _run(options: argparse.Namespace) -> int:
             "origins",
             "drain",
             "shutdown_code",
+            "proxy_protocol",
+            "trusted_proxies",
+            "forwarded_header",
         )
     }
     if options.unix is not None:

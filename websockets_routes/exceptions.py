@@ -24,14 +24,17 @@ __all__ = [
     "InvalidCloseCode",
     "InvalidJSON",
     "InvalidLimit",
+    "InvalidProxyHeader",
     "InvalidResponse",
     "InvalidTopic",
+    "InvalidTrustedProxy",
     "LoadError",
     "MountError",
     "MustAwait",
     "NextRoute",
     "NoSuchFile",
     "NotServing",
+    "ProxyError",
     "RoutesError",
     "SubscriptionDenied",
     "TemplateError",
@@ -378,3 +381,44 @@ class NoSuchFile(RoutesError, LookupError):
 
 class FileChanged(RoutesError):
     """A file became shorter while it was sent: its response cannot be completed."""
+
+
+class ProxyError(RoutesError, ValueError):
+    """What a server was told of its proxies cannot work; found before it listens."""
+
+
+class InvalidTrustedProxy(ProxyError):
+    """Something that is no address and no network, found when it is declared.
+
+    Attributes:
+        proxy: What was given.
+        problem: What is wrong with it, and what to write instead.
+    """
+
+    def __init__(self, proxy: object, problem: str) -> None:
+        super().__init__(proxy, problem)
+        self.proxy = proxy
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"trusted proxy {self.proxy!r}: {self.problem}"
+
+
+class InvalidProxyHeader(RoutesError, ValueError):
+    """What a proxy sent first is no PROXY header; the connection is of no use.
+
+    Attributes:
+        position: Index of the byte where the trouble begins.
+        problem: What is wrong there.
+    """
+
+    status = HTTPStatus.BAD_REQUEST
+    close_code = CloseCode.POLICY_VIOLATION
+
+    def __init__(self, position: int, problem: str) -> None:
+        super().__init__(position, problem)
+        self.position = position
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"PROXY header, byte {self.position}: {self.problem}"

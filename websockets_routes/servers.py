@@ -19,6 +19,7 @@ from websockets.asyncio.server import Server, ServerConnection
 from .exceptions import NotServing
 from .lifespan import Lifetime
 from .limits import ConnectionLimits
+from .proxying import Arrival, Proxies
 from .tasks import Tasks
 
 if TYPE_CHECKING:
@@ -75,6 +76,9 @@ class RoutedServer(Server):
     # Connections that have asked for no upgrade, and what they may take.
     requests: OpenRequests
     http: HTTPTimeouts
+    proxies: Proxies | None
+    # Connections whose PROXY header is not there yet.
+    arriving: set[Arrival]
     #: Called once, when the server begins to close.
     closing: Callable[[], None] | None = None
     _ending: asyncio.Task[None] | None = None
@@ -86,6 +90,16 @@ class RoutedServer(Server):
             self._ending = self.get_loop().create_task(self._end(*args, **kwargs))
             if self.closing is not None:
                 self.closing()
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether it closes, or is closed."""
+        return self._ending is not None
+
+    @property
+    def num_connections(self) -> int:
+        """How many connections there are, from their first byte on."""
+        return len(self.handler_tasks) + len(self.requests) + len(self.arriving)
 
     def end_broken(self) -> None:
         """Close, because the lifespan has ended by itself."""
@@ -101,6 +115,8 @@ class RoutedServer(Server):
 
     async def _end(self, *args: Any, **kwargs: Any) -> None:
         await self.stop_listening()
+        for arrival in tuple(self.arriving):
+            arrival.abort()
         super().close(*args, **kwargs)
         if self.requests:
             await self._end_requests()
@@ -165,6 +181,7 @@ class Servers:
         routers: Callable[[], Sequence[Any]],
         close_timeout: float | None,
         http: HTTPTimeouts,
+        proxies: Proxies | None = None,
     ) -> RoutedServer:
         """Turn a server of ``websockets.serve``, not yet started, into one of ours.
 
@@ -177,6 +194,7 @@ class Servers:
             close_timeout: What closing a connection may take, in seconds; shutdown
                 functions have half of it.
             http: What clients may take that ask for no upgrade.
+            proxies: The proxies that it believes.
         """
         server.__class__ = RoutedServer
         assert isinstance(server, RoutedServer)
@@ -185,11 +203,13 @@ class Servers:
         server.reports = set()
         server.requests = OpenRequests()
         server.http = http
+        server.proxies = proxies
+        server.arriving = set()
         server._close_timeout = close_timeout
         timeout = None if close_timeout is None else close_timeout / 2
         server.lifetime = Lifetime(routers, server.logger, timeout, server.end_broken)
         server.create_server = partial(_create_server, server, server.create_server)
-        self._servers = [each for each in self._servers if each._ending is None]
+        self._servers = [each for each in self._servers if not each.is_ending]
         self._servers.append(server)
         return server
 

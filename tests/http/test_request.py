@@ -18,6 +18,7 @@ from websockets_routes import (
     Router,
 )
 from websockets_routes.http import Request, Response
+from websockets_routes.proxying import Proxies
 from websockets_routes.testing import dispatch
 
 
@@ -43,7 +44,8 @@ class Somebody:
     """Who sent a request."""
 
     scheme = "https"
-    proxied_address: str | None = None
+    announced_address: str | None = None
+    proxies: Proxies | None = None
 
     def __init__(self, remote_address: Any = ("192.0.2.1", 1)) -> None:
         self.remote_address = remote_address
@@ -125,7 +127,8 @@ async def test_the_address_of_the_client_is_the_proxied_one_if_there_is_one(
     remote: Any, proxied: str | None, expected: str | None
 ) -> None:
     peer = Somebody(remote)
-    peer.proxied_address = proxied
+    peer.announced_address = proxied
+    peer.proxies = Proxies(True, ["192.0.2.1"], None)
     request = Request("GET", "/", {"Host": "a"}, peer=peer)
     assert request.remote_address == remote
     assert request.proxied_address == proxied

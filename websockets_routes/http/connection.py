@@ -70,7 +70,8 @@ class HTTPConnection(asyncio.Protocol):
         self._host: str | None = None
         # What a request knows of its peer.
         self.disconnected = asyncio.Event()
-        self.proxied_address: str | None = None
+        self.announced_address = ws.announced_address
+        self.proxies = self._server.proxies
 
     def stand_before(self, transport: asyncio.Transport) -> None:
         """Take the place of the connection, until a request asks for an upgrade."""
@@ -95,9 +96,12 @@ class HTTPConnection(asyncio.Protocol):
     def _leave(self) -> None:
         self._forget()
         self._server.requests.discard(self)
+        self._uncount()
+
+    def _uncount(self) -> None:
         if self._host:
             self._server.limits.leave(self._host)
-            self._host = None
+        self._host = None
 
     def _go_away(self) -> None:
         self.disconnected.set()
@@ -181,7 +185,9 @@ class HTTPConnection(asyncio.Protocol):
         end = buffer.find(b"\r\n\r\n", 0, MAX_HEAD)
         if end < 0:
             if len(buffer) >= MAX_HEAD:
-                self._refuse_long(buffer)
+                long = buffer.find(b"\r\n", 0, _MAX_LINE) < 0
+                what = "request line is too long" if long else "head is too large"
+                self._refuse(414 if long else 431, f"the {what}")
             elif b"\n\n" in buffer:
                 self._refuse(400, "lines end with CR and LF")
             elif buffer and not self._in_head:
@@ -193,29 +199,20 @@ class HTTPConnection(asyncio.Protocol):
             self._hand_over()
         elif problem is not None:
             self._refuse(400, problem)
-        elif not self._has_room():
-            self._refuse(503, "too many connections")
         else:
             self._start(buffer, end)
-
-    def _refuse_long(self, buffer: bytes) -> None:
-        if buffer.find(b"\r\n", 0, _MAX_LINE) < 0:
-            self._refuse(414, "the request line is too long")
-        else:
-            self._refuse(431, "the head of the request is too large")
 
     def _hand_over(self) -> None:
         data, self._buffer = self._buffer, b""
         self._leave()
         hand_over(self._ws, self._transport, data)
 
-    def _has_room(self) -> bool:
-        limits = self._server.limits
+    def _has_room(self, request: Request) -> bool:
         if self._host is None:
-            number = len(self._server.handler_tasks) + len(self._server.requests)
-            if not limits.has_room(number):
+            limits = self._server.limits
+            if not limits.has_room(self._server.num_connections):
                 return False
-            self._host = limits.enter(self.remote_address)
+            self._host = limits.enter(request)
         return self._host is not None
 
     def _start(self, data: bytes, end: int) -> None:
@@ -225,14 +222,7 @@ class HTTPConnection(asyncio.Protocol):
         except MalformedRequest as error:
             self._refuse(error.status, error.problem)
             return
-        self._deadline = 0.0
-        self._in_head = False
-        body = self._body = ReceivedBody(
-            self._go_on, self._pause_body, self._expect_portion
-        )
-        self._take_body(body)
-        if not body.ended:
-            self._expect_portion()
+        body = ReceivedBody(self._go_on, self._pause_body, self._expect_portion)
         request = self._router.request_class(
             parser.method,
             parser.target,
@@ -241,6 +231,15 @@ class HTTPConnection(asyncio.Protocol):
             protocol=parser.protocol,
             peer=self,
         )
+        if not self._has_room(request):
+            self._refuse(503, "too many connections")
+            return
+        self._body = body
+        self._deadline = 0.0
+        self._in_head = False
+        self._take_body(body)
+        if not body.ended:
+            self._expect_portion()
         self._task = self._loop.create_task(self._respond(request, body))
 
     def _refuse(self, status: int, problem: str) -> None:
@@ -333,6 +332,8 @@ class HTTPConnection(asyncio.Protocol):
             self._end_request(body)
 
     def _end_request(self, body: ReceivedBody) -> None:
+        if self.proxies is not None and self.proxies.reads_headers:
+            self._uncount()  # the next request may be another client's
         if self._transport.is_closing():
             return
         if not body.is_whole:

@@ -18,6 +18,8 @@ from ..exceptions import (
     RoutesError,
 )
 from ..path import QueryParams, RoutedPath
+from ..proxied import Proxied
+from ..proxying import Proxies
 from ..serializer import Serializer
 from ..target import Target, parse_target, target_host
 from .response import Response
@@ -46,7 +48,8 @@ class Peer(Protocol):
 
     scheme: str
     remote_address: Any
-    proxied_address: str | None
+    proxies: Proxies | None
+    announced_address: str | None
     disconnected: asyncio.Event
 
     def start_task(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
@@ -64,7 +67,7 @@ class _Bytes:
         return body
 
 
-class Request:
+class Request(Proxied):
     """An HTTP request. It stays valid after any await.
 
     Args:
@@ -115,6 +118,7 @@ class Request:
         self._streamed = False
         self._failure: Exception | None = None
         self._peer = peer
+        self.announced_address = None if peer is None else peer.announced_address
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.method} {self.path}>"
@@ -144,8 +148,8 @@ class Request:
 
     @property
     def scheme(self) -> str:
-        """``http`` or ``https``."""
-        return "http" if self._peer is None else self._peer.scheme
+        """``http`` or ``https``, as the client has it."""
+        return "https" if self._asked_for()[0] else "http"
 
     @property
     def content_length(self) -> int | None:
@@ -157,9 +161,9 @@ class Request:
 
     @property
     def host(self) -> str:
-        """The host that is asked for, with the port if it has one."""
+        """The host that the client asks for, with the port if it has one."""
         host = target_host(self.path)
-        return next(iter(self.headers.get_all("Host")), "") if host is None else host
+        return self._asked_for()[1] if host is None else host
 
     @property
     def url(self) -> str:
@@ -173,18 +177,10 @@ class Request:
         """The address of the peer, as ``websockets`` has it."""
         return None if self._peer is None else self._peer.remote_address
 
-    @property
-    def proxied_address(self) -> str | None:
-        """The address of the client, where a trusted proxy told it."""
-        return None if self._peer is None else self._peer.proxied_address
-
-    @property
-    def client_address(self) -> str | None:
-        """The IP address of the client; None on a Unix socket."""
-        if self.proxied_address is not None:
-            return self.proxied_address
-        address = self.remote_address
-        return address[0] if isinstance(address, tuple) else None
+    def _asked_by(self) -> tuple[Proxies | None, Headers | None, bool]:
+        if self._peer is None:
+            return None, self.headers, False
+        return self._peer.proxies, self.headers, self._peer.scheme == "https"
 
     # The body
 
