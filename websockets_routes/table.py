@@ -131,11 +131,6 @@ class RouteTable:
             if route.condition is None or _met(route.condition, path, headers):
                 yield path
 
-    @property
-    def has_requests(self) -> bool:
-        """Whether any of the routes answers requests."""
-        return self._requests is not None
-
     def requests(
         self,
         raw: str,

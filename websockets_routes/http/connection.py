@@ -245,8 +245,6 @@ class HTTPConnection(asyncio.Protocol):
     def _refuse(self, status: int, problem: str) -> None:
         """Answer what is no request, and end the connection."""
         self._logger.info("refusing a request: %s", problem)
-        if self._transport.is_closing():
-            return
         body = f"{problem}\n".encode()
         headers = [
             ("Content-Type", "text/plain; charset=utf-8"),
@@ -264,7 +262,7 @@ class HTTPConnection(asyncio.Protocol):
         """
         self._lingers = True
         self._buffer = b""
-        if self.disconnected.is_set():
+        if self.disconnected.is_set() or self._transport.is_closing():
             self._transport.close()
         elif self._transport.can_write_eof():
             with suppress(OSError):  # the client was faster
@@ -334,11 +332,9 @@ class HTTPConnection(asyncio.Protocol):
     def _end_request(self, body: ReceivedBody) -> None:
         if self.proxies is not None and self.proxies.reads_headers:
             self._uncount()  # the next request may be another client's
-        if self._transport.is_closing():
-            return
         if not body.is_whole:
             self._linger()
-        elif self._is_last:
+        elif self._is_last or self._transport.is_closing():
             self._transport.close()
         else:
             self._resume_reading()
