@@ -28,6 +28,7 @@ ORDER = (
     "tls",
     "__main__",
     "cli",
+    "listing",
     "reloading",
     "workers",
     "worker",
@@ -41,6 +42,7 @@ ORDER = (
     "http.publishing",
     "http.front",
     "http.connection",
+    "http.parsing",
     "http.dispatching",
     "http.head",
     "http.writing",
@@ -123,6 +125,11 @@ ORDER = (
     "events",
     "extensions",
     "http.request",
+    "proxied",
+    "proxying",
+    "forwarded",
+    "proxy",
+    "proxy_protocol",
     "cookies",
     "http.response",
     "http.events",
@@ -143,6 +150,7 @@ ORDER = (
     "grammar",
     "target",
     "broker_errors",
+    "presence_errors",
     "exceptions",
     "naming",
     "tokens",
@@ -155,6 +163,8 @@ ANNOTATIONS = {
     ("http.request", "router"),
     ("servers", "http.connection"),
     ("servers", "http.front"),
+    ("protocol", "servers"),
+    ("proxying", "servers"),
 }
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -260,9 +270,9 @@ def sort_key(name: str) -> tuple[int, str]:
 
 
 def test_the_package_exports_every_error() -> None:
-    from websockets_routes import broker_errors, exceptions
+    from websockets_routes import broker_errors, exceptions, presence_errors
 
-    for module in (broker_errors, exceptions):
+    for module in (broker_errors, exceptions, presence_errors):
         assert set(module.__all__) <= set(websockets_routes.__all__)
         for name in module.__all__:
             assert issubclass(getattr(module, name), websockets_routes.RoutesError)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import queue
 import signal
@@ -165,6 +166,32 @@ def test_run_serves_tls(listening: Listening) -> None:
     assert run_while(listening, options, client) == 0
 
 
+def test_run_serves_behind_proxies(listening: Listening) -> None:
+    Path("served.py").write_text(
+        MODULE
+        + """
+@router.route("/client")
+async def client(ws):
+    await ws.send_json([ws.client_address, ws.url_for("rest", rest="x", absolute=True)])
+"""
+    )
+
+    def client(where: str) -> None:
+        host, _, port = where.rpartition(":")
+        with socket.create_connection((host, int(port))) as sock:
+            sock.sendall(b"PROXY TCP4 127.0.0.1 127.0.0.1 1 2\r\n")
+            headers = {"Forwarded": "for=192.0.2.1;proto=https;host=example.com"}
+            uri = "ws://localhost/client"
+            with connect(uri, sock=sock, additional_headers=headers) as ws:
+                expected = ["192.0.2.1", "wss://example.com/x"]
+                assert json.loads(ws.recv(timeout=TIMEOUT)) == expected
+
+    options = ["--host", "127.0.0.1", "--port", "0", "--proxy-protocol"]
+    options += ["--trusted-proxy", "127.0.0.1", "--trusted-proxy", "10.0.0.0/8"]
+    options += ["--forwarded-header", "forwarded"]
+    assert run_while(listening, options, client) == 0
+
+
 def one_line(capsys: pytest.CaptureFixture[str]) -> str:
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -182,6 +209,8 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
         (["run", "served:router", "--ssl-certfile", "none.pem"], "none.pem"),
         (["run", "served:router", "--ssl-certfile", "served.py"], "served.py"),
         (["run", "served:router", "--ssl-keyfile", "key.pem"], "--ssl-certfile"),
+        (["run", "served:router", "--proxy-protocol"], "needs trusted_proxies"),
+        (["run", "served:router", "--trusted-proxy", "x"], "trusted proxy 'x'"),
         (["run", "served:router", "--unix", "none/x.sock"], "cannot listen on"),
         (["routes", "served:router", "--match", "echo"], "begin with a slash"),
     ],
@@ -295,6 +324,56 @@ def test_routes_tells_what_connections_meet(capsys: pytest.CaptureFixture[str]) 
         "    middleware: served:log",
         "    subscribes to: feed/{name}",
     ]
+
+
+ANSWERING = """\
+from websockets_routes import Router
+
+router, api = Router(), Router()
+router.mount("/api", api, name="api")
+admin = router.host("admin.example.com")
+
+@router.route("/")
+async def socket(ws): ...
+
+@router.get("/")
+async def page(request): ...
+
+@api.route("/thing/{id}", name="thing", methods=["PUT", "DELETE"])
+async def change(request): ...
+
+@api.any("/*rest")
+async def rest(request): ...
+
+@admin.route("/status")
+async def status(ws): ...
+"""
+
+
+def test_routes_prints_the_methods_where_requests_are_answered(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Path("served.py").write_text(ANSWERING)
+    assert main(["routes", "served:router"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "METHOD       TEMPLATE         NAME       ENDPOINT",
+        "WEBSOCKET    /                           served:socket",
+        "GET          /                           served:page",
+        "DELETE, PUT  /api/thing/{id}  api:thing  served:change",
+        "any          /api/*rest                  served:rest",
+        "",
+        "admin.example.com",
+        "TEMPLATE  NAME  ENDPOINT",
+        "/status         served:status",
+    ]
+
+
+def test_routes_prints_what_answers_requests_at_a_path(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Path("served.py").write_text(ANSWERING)
+    assert main(["routes", "served:router", "--match", "/api/thing/1"]) == 0
+    assert "served:change" in capsys.readouterr().out
 
 
 def test_routes_prints_what_a_path_meets(capsys: pytest.CaptureFixture[str]) -> None:

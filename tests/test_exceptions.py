@@ -14,9 +14,12 @@ from websockets_routes.exceptions import (
     DuplicateName,
     EndpointError,
     FileChanged,
+    InvalidProxyHeader,
     InvalidResponse,
+    InvalidTrustedProxy,
     LoadError,
     NoSuchFile,
+    ProxyError,
     RoutesError,
     TemplateError,
     UnknownName,
@@ -60,6 +63,9 @@ ERRORS: list[tuple[RoutesError, type[Exception], str]] = [
         LookupError,
         "the file '/x' cannot be sent: it is no regular file",
     ),
+    (ProxyError("no"), ValueError, "no"),
+    (InvalidTrustedProxy("x", "no"), ValueError, "trusted proxy 'x': no"),
+    (InvalidProxyHeader(3, "no"), ValueError, "PROXY header, byte 3: no"),
 ]
 
 
@@ -85,9 +91,12 @@ def test_every_public_error_is_exported_and_has_the_root() -> None:
         assert issubclass(getattr(exceptions, name), RoutesError)
 
 
-def test_a_malformed_request_is_a_400_and_a_policy_violation() -> None:
-    assert BadRequest.status == HTTPStatus.BAD_REQUEST
-    assert BadRequest.close_code == 1008
+@pytest.mark.parametrize("error", [BadRequest, InvalidProxyHeader])
+def test_a_malformed_request_is_a_400_and_a_policy_violation(
+    error: type[RoutesError],
+) -> None:
+    assert error.status == HTTPStatus.BAD_REQUEST
+    assert error.close_code == 1008
 
 
 @pytest.mark.parametrize("kind", [UnsafePath, NoSuchFile])
@@ -98,7 +107,7 @@ def test_a_file_that_cannot_be_had_is_a_404(kind: type[RoutesError]) -> None:
 
 @pytest.mark.parametrize("error", [error for error, _, _ in ERRORS])
 def test_every_other_error_is_the_fault_of_the_server(error: RoutesError) -> None:
-    if not isinstance(error, BadRequest | UnsafePath | NoSuchFile):
+    if not isinstance(error, BadRequest | UnsafePath | NoSuchFile | InvalidProxyHeader):
         assert error.status == HTTPStatus.INTERNAL_SERVER_ERROR
         assert error.close_code == 1011
 

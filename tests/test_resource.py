@@ -136,6 +136,16 @@ def test_register_puts_a_prefix_before_each_template(as_list: bool) -> None:
     assert router.match("/chat/x/b").params == {"room": "x"}
 
 
+def test_register_makes_an_instance_of_a_class() -> None:
+    router = Router()
+    router.register(Chat, "/chat")
+    assert {str(route) for route in router.routes} == {
+        "/chat/a",
+        "/chat/b",
+        "/chat/{id}",
+    }
+
+
 def test_register_takes_any_iterable_of_routes() -> None:
     router = Router()
     router.register(iter(Chat().routes()[2:]))
@@ -150,13 +160,14 @@ def callback(ws: Any, opcode: OpCode, payload: Any) -> None:
 @pytest.mark.parametrize(
     ("routes", "problem"),
     [
-        (None, "takes a Resource or a list"),
-        (1, "takes a Resource or a list"),
-        ("routes", "takes a Resource or a list"),
-        (Chat, "takes a Resource or a list"),
-        ([callback], "takes a Resource or a list"),
-        ([("/a", callback)], "takes a Resource or a list"),
-        ([("GET", "/a", callback)], "the method 'GET' is unknown"),
+        (None, "register takes an object with decorated methods"),
+        (1, "register takes an object with decorated methods"),
+        ("routes", "register takes an object with decorated methods"),
+        ([callback], "register takes an object with decorated methods"),
+        ([("/a", callback)], "register takes an object with decorated methods"),
+        ([("GET", "/a", callback)], r"must take \(request\)"),
+        ([("get", "/a", callback)], "the method 'get' is unknown"),
+        ([("BREW", "/a", callback)], "the method 'BREW' is unknown"),
         ([("WEBSOCKET", "/a", None)], "must be a function or a class"),
         ([("WEBSOCKET", "/a", lambda ws: None)], r"takes \(ws, opcode, payload\)"),
         ([("WEBSOCKET", "/a", Chat)], r"takes \(ws, opcode, payload\)"),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import socket
 import ssl
 from contextlib import suppress
 from typing import Any
@@ -66,6 +67,54 @@ async def idle(ws: ServerConnection) -> None:
 
 def serve(connection: Any, handler: Any = idle, **kwargs: Any) -> Server:
     return serve_plain(handler, create_connection=connection, **kwargs)
+
+
+# loop.start_tls
+
+
+async def test_tls_takes_bytes_before_it_hears_of_its_connection() -> None:
+    """Arrival.data_received has them when it starts TLS: see proxying.py."""
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    trusting = ssl.create_default_context()
+    authority.configure_trust(trusting)
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = trusting.wrap_bio(incoming, outgoing, server_hostname="localhost")
+    with pytest.raises(ssl.SSLWantReadError):
+        client.do_handshake()
+    hello = outgoing.read()
+    loop = asyncio.get_running_loop()
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    transport, protocol = await loop.create_connection(asyncio.Protocol, sock=ours)
+    transport.pause_reading()
+
+    def feed() -> None:
+        tls: Any = transport.get_protocol()
+        assert tls is not protocol
+        buffer = tls.get_buffer(len(hello))
+        buffer[: len(hello)] = hello
+        tls.buffer_updated(len(hello))
+
+    async def start() -> asyncio.Transport | None:
+        loop.call_soon(feed)
+        return await loop.start_tls(transport, protocol, context, server_side=True)
+
+    starting = loop.create_task(start())
+    async with asyncio.timeout(10):
+        while True:
+            incoming.write(await loop.sock_recv(theirs, 2**16))
+            try:
+                client.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                continue
+        await loop.sock_sendall(theirs, outgoing.read())
+        started = await starting
+    assert started is not None
+    started.abort()
+    theirs.close()
 
 
 # ServerConnection.handshake

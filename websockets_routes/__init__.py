@@ -15,16 +15,17 @@ from .exceptions import (
     InvalidCloseCode,
     InvalidJSON,
     InvalidLimit,
-    InvalidPresence,
+    InvalidProxyHeader,
     InvalidResponse,
     InvalidTopic,
+    InvalidTrustedProxy,
     LoadError,
     MountError,
     MustAwait,
     NextRoute,
     NoSuchFile,
     NotServing,
-    PresenceTooLarge,
+    ProxyError,
     RoutesError,
     SubscriptionDenied,
     TemplateError,
@@ -37,6 +38,7 @@ from .extensions import Registrar
 from .inputs import header, param
 from .opcodes import OpCode
 from .path import QueryParams, RoutedPath
+from .presence_errors import InvalidPresence, PresenceTooLarge
 from .protocol import Protocol
 from .pubsub import (
     Filter,
@@ -72,8 +74,10 @@ __all__ = [
     "InvalidJSON",
     "InvalidLimit",
     "InvalidPresence",
+    "InvalidProxyHeader",
     "InvalidResponse",
     "InvalidTopic",
+    "InvalidTrustedProxy",
     "LoadError",
     "Message",
     "MountError",
@@ -86,6 +90,7 @@ __all__ = [
     "Position",
     "PresenceTooLarge",
     "Protocol",
+    "ProxyError",
     "QueryParams",
     "Receipt",
     "Registrar",

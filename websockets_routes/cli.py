@@ -18,12 +18,10 @@ from urllib.parse import urlsplit
 
 from .brokers import open_broker
 from .exceptions import RoutesError
+from .listing import list_routes
 from .loading import load_router
 from .outside import add_commands, broker_url
-from .path import RoutedPath
 from .pubsub.topics import BROKER_VARIABLE
-from .resource import WEBSOCKET
-from .route import Route
 from .sockets import listening
 from .worker import Worker, logger, patience
 from .workers import Supervisor, worker_command
@@ -151,8 +149,30 @@ def _parser() -> argparse.ArgumentParser:
         help="acceptable Origin; may be repeated",
     )
 
+    proxies = run.add_argument_group("proxies in front")
+    proxies.add_argument(
+        "--proxy-protocol",
+        action="store_true",
+        help="expect a PROXY header before anything else",
+    )
+    proxies.add_argument(
+        "--trusted-proxy",
+        action="append",
+        dest="trusted_proxies",
+        metavar="NETWORK",
+        help="address, network or 'unix' that is believed; may be repeated",
+    )
+    proxies.add_argument(
+        "--forwarded-header",
+        type=_or_none(str),
+        default="x-forwarded-for",
+        choices=["x-forwarded-for", "forwarded", None],
+        metavar="{x-forwarded-for,forwarded,none}",
+        help="headers that they set",
+    )
+
     routes = commands.add_parser("routes", help="print the routes of a router")
-    routes.set_defaults(function=_routes)
+    routes.set_defaults(function=list_routes)
     _add_router(routes)
     routes.add_argument(
         "--verbose",
@@ -290,6 +310,9 @@ def _serve(options: argparse.Namespace, worker: Worker | None) -> int:
             "origins",
             "drain",
             "shutdown_code",
+            "proxy_protocol",
+            "trusted_proxies",
+            "forwarded_header",
         )
     }
     if worker is not None:
@@ -337,61 +360,3 @@ def _tls(certificate: str, key: str | None) -> ssl.SSLContext:
             f"cannot use the certificate {certificate}: {error}"
         ) from error
     return context
-
-
-def _routes(options: argparse.Namespace) -> int:
-    router = load_router(options.router)
-    if options.match is not None:
-        return _print_match(router.match(options.match))
-    _print_routes(router.routes, options.verbose)
-    for host, routes in router.hosts:
-        print(f"\n{host}")
-        _print_routes(routes, options.verbose)
-    return 0
-
-
-def _print_routes(routes: Sequence[Route], verbose: bool) -> None:
-    rows: list[tuple[str, ...]]
-    rows = [("TEMPLATE", "NAME", "ENDPOINT")]
-    rows += [(str(each), each.name or "", each.endpoint.name) for each in routes]
-    if any(each.methods is not None for each in routes):
-        methods = ["METHOD", *map(_method, routes)]
-        rows = [(method, *row) for method, row in zip(methods, rows, strict=True)]
-    for line, route in zip(_align(rows), [None, *routes], strict=True):
-        print(line)
-        if verbose and route is not None:
-            for text in route.describe():
-                print(f"    {text}")
-
-
-def _method(route: Route) -> str:
-    if route.methods is None:
-        return WEBSOCKET
-    return ", ".join(sorted(route.methods)) or "any"
-
-
-def _print_match(path: RoutedPath) -> int:
-    if path.route is None:
-        print(f"{path} matches nothing")
-        return 1
-    rows = [("template", str(path.route)), ("endpoint", path.route.endpoint.name)]
-    if path.route.name is not None:
-        rows.insert(1, ("name", path.route.name))
-    rows += [(f"params[{name!r}]", repr(value)) for name, value in path.params.items()]
-    _print_rows(rows)
-    return 0
-
-
-def _print_rows(rows: Sequence[tuple[str, ...]]) -> None:
-    for line in _align(rows):
-        print(line)
-
-
-def _align(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)
-        ).rstrip()
-        for row in rows
-    ]

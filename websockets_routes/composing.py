@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeVar, overload
 
 from .arity import takes
 from .declaring import Declaring, check_prefix
-from .exceptions import EndpointError, MountError
+from .exceptions import BuildError, EndpointError, MountError
 from .handshake import HostRoutes, NotFound
 from .host import HostTable, HostTemplate
 from .lifespan import Lifespan
@@ -215,18 +215,45 @@ class Composing(Declaring, Publishing, ABC):
             BuildError: If a parameter is missing or unknown, or if a value
                 would not come back as it is.
         """
+        return self._named(name)[0].url(params)
+
+    def absolute_url(
+        self, name: str, params: dict[str, object], secure: bool, host: str
+    ) -> str:
+        """Build the whole URL of a named route; for this package.
+
+        Args:
+            name: The name of the route.
+            params: Its params.
+            secure: Whether clients come by TLS.
+            host: The ``Host`` that the client asks for.
+
+        Raises:
+            UnknownName: If no route has the name.
+            BuildError: If the params do not fit, or no host is known.
+        """
+        route, template = self._named(name)
+        if template is not None:
+            host = template.find(host)
+        if not host:
+            raise BuildError(route.template.text, "it is not known on which host")
+        scheme = "ws" if route.methods is None else "http"
+        return f"{scheme}{'s' * secure}://{host}{route.url(params)}"
+
+    def _named(self, name: str) -> tuple[Route, HostTemplate | None]:
+        """Find a route by its name, and the hosts that it is on, if not on all."""
         if not self._table.has(name):
-            for _, found in self.handshake.hosts:
+            for template, found in self.handshake.hosts:
                 if found.table.has(name):
-                    return found.table.url_for(name, params)
-            return self._table.url_for(name, params)
+                    return found.table.named(name), template
+            return self._table.named(name), None
         table = self._table
         outer: Composing = self
         while (mount := outer._mount) is not None:
             if mount.name is not None:
                 name = f"{mount.name}:{name}"
             table, outer = mount.table, mount.into
-        return table.url_for(name, params)
+        return table.named(name), None
 
     def not_found(self, function: N) -> N:
         """Decorate a function ``f(ws, path)`` that answers unmatched paths.

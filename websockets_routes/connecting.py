@@ -50,7 +50,6 @@ class Connecting(Requesting):
         """
         self._check_root("extends connections")
         self._extensions.add(extension)
-        self._request_class = None
 
     # No coroutine function: its frame would stay for as long as the connection.
     def handle(
@@ -128,7 +127,7 @@ class Connecting(Requesting):
         given = {
             "json": self._has_json,
             "max_backlog": "max_backlog" in self._attributes,
-            "extensions": bool(self._extensions.attributes),
+            "extensions": bool(self._extensions),
         }
         found = [name for name, is_given in given.items() if is_given]
         if found:

@@ -17,6 +17,7 @@ from .resource import WEBSOCKET, declarations
 from .route import Condition, Route, Subscribe
 from .scope import Scope
 from .table import RouteTable
+from .target import parse_target
 from .template import Template
 from .tokens import TOKEN
 
@@ -229,12 +230,18 @@ class Declaring:
         """The declared routes, in the order in which they are tried."""
         return self._table.routes
 
-    def match(self, raw_path: str, headers: Headers | None = None) -> RoutedPath:
+    def match(
+        self,
+        raw_path: str,
+        headers: Headers | None = None,
+        method: str | None = None,
+    ) -> RoutedPath:
         """Find the best match of a request target.
 
         Args:
             raw_path: The target as it stands in a request, query included.
             headers: For conditions that look at them.
+            method: That of a request; by default, what takes a connection is found.
 
         Returns:
             The path; its ``route`` and ``params`` are None if nothing matches.
@@ -242,7 +249,11 @@ class Declaring:
         Raises:
             BadRequest: If the target is malformed.
         """
-        return self._table.match(raw_path, headers)
+        if method is None:
+            return self._table.match(raw_path, headers)
+        target = parse_target(raw_path)
+        found = self._table.requests(raw_path, target, method, headers)
+        return next(found, None) or RoutedPath(raw_path, target)
 
 
 def _check_methods(methods: Iterable[str]) -> frozenset[str]:

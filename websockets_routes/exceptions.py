@@ -24,16 +24,17 @@ __all__ = [
     "InvalidCloseCode",
     "InvalidJSON",
     "InvalidLimit",
-    "InvalidPresence",
+    "InvalidProxyHeader",
     "InvalidResponse",
     "InvalidTopic",
+    "InvalidTrustedProxy",
     "LoadError",
     "MountError",
     "MustAwait",
     "NextRoute",
     "NoSuchFile",
     "NotServing",
-    "PresenceTooLarge",
+    "ProxyError",
     "RoutesError",
     "SubscriptionDenied",
     "TemplateError",
@@ -382,38 +383,42 @@ class FileChanged(RoutesError):
     """A file became shorter while it was sent: its response cannot be completed."""
 
 
-class InvalidPresence(RoutesError, ValueError):
-    """A member that cannot be present, or a message between nodes that is none.
+class ProxyError(RoutesError, ValueError):
+    """What a server was told of its proxies cannot work; found before it listens."""
+
+
+class InvalidTrustedProxy(ProxyError):
+    """Something that is no address and no network, found when it is declared.
 
     Attributes:
-        problem: What is wrong with it, and what to do.
+        proxy: What was given.
+        problem: What is wrong with it, and what to write instead.
+    """
+
+    def __init__(self, proxy: object, problem: str) -> None:
+        super().__init__(proxy, problem)
+        self.proxy = proxy
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"trusted proxy {self.proxy!r}: {self.problem}"
+
+
+class InvalidProxyHeader(RoutesError, ValueError):
+    """What a proxy sent first is no PROXY header; the connection is of no use.
+
+    Attributes:
+        position: Index of the byte where the trouble begins.
+        problem: What is wrong there.
     """
 
     status = HTTPStatus.BAD_REQUEST
     close_code = CloseCode.POLICY_VIOLATION
 
-    def __init__(self, problem: str) -> None:
-        super().__init__(problem)
+    def __init__(self, position: int, problem: str) -> None:
+        super().__init__(position, problem)
+        self.position = position
         self.problem = problem
 
     def __str__(self) -> str:
-        return f"presence: {self.problem}"
-
-
-class PresenceTooLarge(InvalidPresence):
-    """An info of a member that is too large; unhandled, it closes with 1009.
-
-    Attributes:
-        size: Its size, in bytes of JSON.
-        limit: The size that it may have.
-    """
-
-    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
-    close_code = CloseCode.MESSAGE_TOO_BIG
-
-    def __init__(self, size: int, limit: int) -> None:
-        problem = f"an info has {size} bytes, {limit} are allowed; keep less in it"
-        super().__init__(problem)
-        self.args = (size, limit)
-        self.size = size
-        self.limit = limit
+        return f"PROXY header, byte {self.position}: {self.problem}"

@@ -122,13 +122,20 @@ class Extensions:
 
         return Registrar(add)
 
+    def __bool__(self) -> bool:
+        return bool(self.attributes or self.request or self.response)
+
+    def end(self) -> None:
+        """Take no more extensions."""
+        self._closed = True
+
     def close(self, base: type) -> dict[str, Any]:
         """Take no more extensions; return what they add to a class.
 
         Raises:
             ExtensionError: If the class has one of their names itself.
         """
-        self._closed = True
+        self.end()
         for name in self.attributes:
             if name in _names(base):
                 raise ExtensionError(
@@ -142,7 +149,8 @@ def _names(cls: type) -> set[str]:
     found = set(dir(cls)) | _ANNOTATED
     for each in cls.__mro__:
         found |= set(vars(each).get("__annotations__", ()))
-        for function in vars(each).values():
+        for value in vars(each).values():
+            function = value.fset if isinstance(value, property) else value
             if isinstance(function, FunctionType):
                 found |= {
                     instruction.argval

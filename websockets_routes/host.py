@@ -14,6 +14,8 @@ __all__ = ["HostTable", "HostTemplate", "host_name"]
 T = TypeVar("T")
 
 _LITERAL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?", re.IGNORECASE | re.ASCII)
+# At the end of a Host header.
+_PORT = re.compile(r":[0-9]+\Z")
 _PARAMETER = re.compile(r"\{([^{}]*)\}")
 
 
@@ -102,6 +104,23 @@ class HostTemplate:
             if name is not None:
                 params[name] = label
         return params
+
+    def find(self, header: str) -> str:
+        """Find what to write into a ``Host`` header in order to come here.
+
+        Args:
+            header: One that leads here or to another host of the same server.
+
+        Returns:
+            That one if it leads here, else the name that this is with the same port;
+            nothing if it is the template of several names.
+        """
+        if self.match(host_name(header)) is not None:
+            return header
+        if None in self._labels:
+            return ""
+        port = _PORT.search(header)
+        return self.text.removesuffix(".") + ("" if port is None else port[0])
 
 
 class HostTable(Generic[T]):

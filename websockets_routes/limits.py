@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import Any, cast
 
 from websockets.asyncio.server import ServerConnection
 
@@ -39,10 +39,9 @@ class ConnectionLimits:
 
     def admit(self, ws: ServerConnection) -> bool:
         """Tell whether there is room for a connection; to be asked once for each."""
-        requests = getattr(ws.server, "requests", ())
-        if not self.has_room(len(ws.server.handler_tasks) + len(requests)):
+        if not self.has_room(cast(Any, ws.server).num_connections):
             return False
-        host = self.enter(ws.remote_address)
+        host = self.enter(ws)
         if host is None:
             return False
         if host:
@@ -53,16 +52,17 @@ class ConnectionLimits:
         """Tell whether so many connections may be there."""
         return self._connections is None or number <= self._connections
 
-    def enter(self, address: Any) -> str | None:
-        """Count a connection of an address.
+    def enter(self, client: Any) -> str | None:
+        """Count a connection or request by its ``client_address``.
 
         Returns:
             What to ``leave`` by; empty if nothing is counted, None if it is too many.
         """
-        # A Unix socket has no address of a client.
-        if self._per_address is None or not isinstance(address, tuple):
+        if self._per_address is None:
             return ""
-        host: str = address[0]
+        host: str | None = client.client_address
+        if host is None:  # on a Unix socket
+            return ""
         if self._addresses[host] >= self._per_address:
             return None
         self._addresses[host] += 1

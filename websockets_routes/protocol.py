@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Coroutine
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from websockets import ConnectionClosed, Headers, ServerProtocol, State
 from websockets.asyncio.server import Server
@@ -29,6 +29,8 @@ from .cookies import parse_cookies
 from .exceptions import NotServing
 from .opcodes import OpCode
 from .path import RoutedPath
+from .proxied import Proxied
+from .proxying import Arrival, Proxies
 from .pubsub import Filter, Position, Receipt, Subscribed, Topics
 from .pubsub.clients import check_client_key
 from .pubsub.subscribing import Reply
@@ -39,13 +41,14 @@ from .tasks import Tasks
 
 if TYPE_CHECKING:
     from .router import Router
+    from .servers import RoutedServer
 
 __all__ = ["Protocol"]
 
 T = TypeVar("T")
 
 
-class Protocol(SendingConnection):
+class Protocol(SendingConnection, Proxied):
     """A server connection that knows its route; subclass it to make it your own.
 
     Args:
@@ -122,12 +125,6 @@ class Protocol(SendingConnection):
     def cookies(self) -> dict[str, str]:
         """The cookies of the request, by name; the first of a name counts."""
         return parse_cookies(self.headers)
-
-    @property
-    def client_address(self) -> str | None:
-        """The IP address of the client; None on a Unix socket."""
-        address = self.remote_address
-        return address[0] if isinstance(address, tuple) else None
 
     def expire_at(
         self, time: float | datetime | None, code: int = 4001, reason: str = "expired"
@@ -346,9 +343,28 @@ class Protocol(SendingConnection):
         what = f"task of route {route} failed"
         report_later(scopes, error, self, path, self.logger, what, self.server)
 
+    def _asked_by(self) -> tuple[Proxies | None, Headers | None, bool]:
+        proxies: Proxies | None = getattr(self.server, "proxies", None)
+        headers = None if self.request is None else self.request.headers
+        secure = self.transport.get_extra_info("sslcontext") is not None
+        return proxies, headers, secure
+
     # What websockets calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        proxies = getattr(self.server, "proxies", None)
+        if proxies is not None and proxies.proxy_protocol:
+            server = cast("RoutedServer", self.server)
+            Arrival(server, self, cast(asyncio.Transport, transport))
+        else:
+            self.begin_proxied(transport)
+
+    def begin_proxied(
+        self, transport: asyncio.BaseTransport, announced: str | None = None
+    ) -> None:
+        """Begin, behind the PROXY header if there is one; for this package."""
+        if announced is not None:
+            self.announced_address = announced
         router = self.router
         if (
             router is not None

@@ -45,6 +45,8 @@ async def report(
             if inspect.isawaitable(result):
                 result = await result
     except Exception as failure:
+        if hasattr(failure, "headers_to_send"):  # a response, raised
+            return True, failure
         if failure is error:  # raised again: it does not want it
             return False, None
         name = endpoint_name(function)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .composing import Composing
+from .declaring import check_prefix
 from .exceptions import EndpointError
 from .extensions import Extensions
 from .protocol import Protocol
@@ -92,9 +93,11 @@ class Requesting(Composing):
 
         Raises:
             NotADirectoryError: If there is no such directory.
+            TemplateError: If the prefix cannot work.
         """
         from .http.static import StaticFiles
 
+        prefix = check_prefix(prefix)
         files = StaticFiles(directory, headers)
         self.add_route(f"{prefix}/*filename", files, name=name, methods=("GET",))
 
@@ -140,6 +143,7 @@ class Requesting(Composing):
             from .http.request import Request
             from .http.response import Response
 
+            self._extensions.end()
             response = type("Response", (Response,), dict(self._extensions.response))
             attributes = {
                 "__doc__": Request.__doc__,

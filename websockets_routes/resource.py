@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 from .exceptions import EndpointError
@@ -141,10 +141,15 @@ def declarations(routes: Any) -> list[tuple[Declaration, Callable[..., Any]]]:
         EndpointError: If it is neither, or if a method is unknown.
     """
     if inspect.isclass(routes):
+        try:
+            inspect.signature(routes).bind()
+        except TypeError:
+            problem = "the class is made without arguments; register an instance"
+            raise EndpointError(endpoint_name(routes), problem) from None
         routes = routes()
     if isinstance(routes, Resource):
         return routes.declarations()
-    if not isinstance(routes, Iterable):
+    if type(routes) not in (list, tuple):
         found = Resource.declarations(routes)
         if found:
             return found

@@ -19,6 +19,7 @@ from .connecting import Connecting
 from .handshake import Hook
 from .limits import MAX_CONNECTIONS, ConnectionLimits, check_limit
 from .protocol import Protocol
+from .proxying import Proxies
 from .pubsub import Filter, Topics
 from .reporting import report_later
 from .runner import Runner
@@ -170,6 +171,9 @@ class Router(Connecting):
         header_timeout: float | None = 10,
         body_timeout: float | None = 30,
         idle_timeout: float | None = 75,
+        proxy_protocol: bool = False,
+        trusted_proxies: Iterable[str] | None = None,
+        forwarded_header: str | None = "x-forwarded-for",
         **kwargs: Any,
     ) -> RoutedServer:
         """Serve the routes; an unmatched path is refused with HTTP 404.
@@ -197,15 +201,28 @@ class Router(Connecting):
             max_connections: Connections beyond which handshakes are refused with
                 503; None for no limit.
             max_connections_per_address: The same for each address of a client. None
-                by default: behind a proxy, all clients share one.
+                by default: behind proxies that are not trusted, all share one.
             header_timeout: Seconds for the head of an HTTP request; that of a
                 handshake too, while the router has HTTP routes.
             body_timeout: Seconds for each 64 KiB of the body of a request.
             idle_timeout: Seconds that an HTTP connection may wait between requests.
+            proxy_protocol: Whether every connection begins with a header of the PROXY
+                protocol, version 1 or 2, before TLS. One of a peer that is not
+                trusted, and one without a header in ``header_timeout``, is closed
+                without an answer.
+            trusted_proxies: Whose word on the client's address, scheme and host
+                counts: addresses, networks such as ``"10.0.0.0/8"``, and ``"unix"``
+                for peers on Unix sockets. See ``client_address``.
+            forwarded_header: The headers that these set: ``"x-forwarded-for"`` with
+                ``X-Forwarded-Proto`` and ``-Host``, ``"forwarded"`` (RFC 7239), or
+                None. Each of them must be set or removed by the proxies: what they
+                pass on counts as theirs. Behind a PROXY header they are believed if
+                the address in it is that of a trusted proxy.
             **kwargs: See ``websockets.serve``.
 
         Raises:
             InvalidLimit: If a limit is no positive number.
+            ProxyError: If what is said of proxies cannot work.
         """
         check_limit("max_backlog", max_backlog)
         check_limit("stall_timeout", stall_timeout)
@@ -213,6 +230,7 @@ class Router(Connecting):
         check_limit("body_timeout", body_timeout)
         check_limit("idle_timeout", idle_timeout)
         limits = ConnectionLimits(max_connections, max_connections_per_address)
+        proxies = Proxies.of(proxy_protocol, trusted_proxies, forwarded_header, kwargs)
         attributes: dict[str, Any] = {}
         if max_backlog is not None:
             attributes["max_backlog"] = max_backlog
@@ -251,6 +269,7 @@ class Router(Connecting):
             timeout,
             lambda: self.root.topics,
             HTTPTimeouts(header_timeout, body_timeout, idle_timeout),
+            proxies,
         )
 
     def unix_serve(self, path: str | None = None, **kwargs: Any) -> RoutedServer:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -18,6 +19,7 @@ from websockets.asyncio.server import Server, ServerConnection
 from .exceptions import NotServing
 from .lifespan import Lifetime
 from .limits import ConnectionLimits
+from .proxying import Arrival, Proxies
 from .pubsub import Topics
 from .tasks import Tasks
 
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from .http.connection import HTTPConnection
     from .http.front import Front
 
-__all__ = ["HTTPTimeouts", "RoutedServer", "Servers"]
+__all__ = ["HTTPTimeouts", "OpenRequests", "RoutedServer", "Servers"]
 
 T = TypeVar("T")
 
@@ -47,6 +49,23 @@ class HTTPTimeouts(NamedTuple):
     idle: float | None = 75.0
 
 
+class OpenRequests(set["HTTPConnection | Front"]):
+    """Connections that have asked for no upgrade."""
+
+    _emptied: asyncio.Event | None = None
+
+    def discard(self, connection: object) -> None:
+        super().discard(connection)
+        if self._emptied is not None and not self:
+            self._emptied.set()
+
+    async def wait_empty(self) -> None:
+        """Wait until there is none."""
+        if self:
+            self._emptied = asyncio.Event()
+            await self._emptied.wait()
+
+
 class RoutedServer(Server):
     """A ``websockets`` Server that ends its tasks after its last handler returned."""
 
@@ -58,8 +77,11 @@ class RoutedServer(Server):
     # Reports of errors that are on their way to error handlers.
     reports: set[asyncio.Task[Any]]
     # Connections that have asked for no upgrade, and what they may take.
-    requests: set[HTTPConnection | Front]
+    requests: OpenRequests
     http: HTTPTimeouts
+    proxies: Proxies | None
+    # Connections whose PROXY header is not there yet.
+    arriving: set[Arrival]
     #: Called once, when the server begins to close.
     closing: Callable[[], None] | None = None
     _ending: asyncio.Task[None] | None = None
@@ -71,6 +93,16 @@ class RoutedServer(Server):
             self._ending = self.get_loop().create_task(self._end(*args, **kwargs))
             if self.closing is not None:
                 self.closing()
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether it closes, or is closed."""
+        return self._ending is not None
+
+    @property
+    def num_connections(self) -> int:
+        """How many connections there are, from their first byte on."""
+        return len(self.handler_tasks) + len(self.requests) + len(self.arriving)
 
     def end_broken(self) -> None:
         """Close, because the lifespan has ended by itself."""
@@ -86,6 +118,8 @@ class RoutedServer(Server):
 
     async def _end(self, *args: Any, **kwargs: Any) -> None:
         await self.stop_listening()
+        for arrival in tuple(self.arriving):
+            arrival.abort()
         super().close(*args, **kwargs)
         if self.requests:
             await self._end_requests()
@@ -99,11 +133,15 @@ class RoutedServer(Server):
         """Let responses that have begun end, but not for ever."""
         for connection in tuple(self.requests):
             connection.shutdown()
-        tasks = [each.task for each in self.requests if each.task is not None]
-        if tasks:
-            await asyncio.wait(tasks, timeout=self._close_timeout)
+        tasks = {each.task for each in self.requests if each.task is not None}
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._close_timeout):
+                await self.requests.wait_empty()
         for connection in tuple(self.requests):
             connection.abort()
+        if tasks:
+            # Handlers have cleaned up before the lifespan ends.
+            await asyncio.wait(tasks)
 
     async def _end_reports(self) -> None:
         # Error handlers may need what the lifespan holds; but not for ever.
@@ -151,6 +189,7 @@ class Servers:
         close_timeout: float | None,
         topics: Callable[[], Topics],
         http: HTTPTimeouts,
+        proxies: Proxies | None = None,
     ) -> RoutedServer:
         """Turn a server of ``websockets.serve``, not yet started, into one of ours.
 
@@ -165,20 +204,23 @@ class Servers:
             topics: Gives the topics whose broker is started before the routers, and
                 closed after them.
             http: What clients may take that ask for no upgrade.
+            proxies: The proxies that it believes.
         """
         server.__class__ = RoutedServer
         assert isinstance(server, RoutedServer)
         server.tasks = Tasks("the server", partial(failed, server))
         server.limits = limits
         server.reports = set()
-        server.requests = set()
+        server.requests = OpenRequests()
         server.http = http
+        server.proxies = proxies
+        server.arriving = set()
         server._close_timeout = close_timeout
         timeout = None if close_timeout is None else close_timeout / 2
         server.lifetime = Lifetime(routers, server.logger, timeout, server.end_broken)
         server.find_topics = topics
         server.create_server = partial(_create_server, server, server.create_server)
-        self._servers = [each for each in self._servers if each._ending is None]
+        self._servers = [each for each in self._servers if not each.is_ending]
         self._servers.append(server)
         return server
 

@@ -131,11 +131,6 @@ class RouteTable:
             if route.condition is None or _met(route.condition, path, headers):
                 yield path
 
-    @property
-    def has_requests(self) -> bool:
-        """Whether any of the routes answers requests."""
-        return self._requests is not None
-
     def requests(
         self,
         raw: str,
@@ -190,10 +185,18 @@ class RouteTable:
             UnknownName: If no route has the name.
             BuildError: If the params do not fit.
         """
+        return self.named(name).url(params)
+
+    def named(self, name: str) -> Route:
+        """Find a route by its name.
+
+        Raises:
+            UnknownName: If no route has it.
+        """
         route = self._by_name.get(name)
         if route is None:
             raise UnknownName(name, tuple(self._by_name))
-        return route.url(params)
+        return route
 
 
 def _specificity_of(match: tuple[Route, Any]) -> tuple[int, ...]:

@@ -84,8 +84,8 @@ async def dispatch(router: Router, request: Request) -> Answer:
 
     if "Host" not in request.headers:
         request.headers["Host"] = _HOST
-    request.router = router
-    request.response = router.request_class.response
+    if type(request) is router.request_class.__base__:
+        request.__class__ = router.request_class
     message = await answer(router, request, logging.getLogger("websockets.server"))
     body = message.body
     if message.stream is not None:

@@ -295,7 +295,7 @@ async def test_an_overflow_and_an_envelope_hold_on_every_node() -> None:
     async def run(broker: Scripted, hall: Hall) -> None:
         router = hall.router
         router.topic(
-            "a", overflow="conflate", key=len, envelope=lambda m: f"<{m.data}>"
+            "a", overflow="conflate", key=len, envelope=lambda m: f"<{m.data!s}>"
         )
         ws, client = await hall.join()
         await ws.subscribe("a")

@@ -6,6 +6,8 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
+from ..exceptions import RoutesError
+
 __all__ = ["ReceivedBody"]
 
 # Bytes that wait for the handler before no more are read.
@@ -33,6 +35,7 @@ class ReceivedBody:
         "_waiter",
         "_wanted",
         "ended",
+        "is_whole",
     )
 
     def __init__(
@@ -49,31 +52,33 @@ class ReceivedBody:
         self._received = 0
         self._error: Exception | None = None
         self._waiter: asyncio.Future[None] | None = None
-        #: Whether nothing more comes.
+        #: Whether nothing more comes, and whether that is all of it.
         self.ended = False
+        self.is_whole = False
 
     def add(self, data: bytes) -> None:
         """Take what has come."""
         self._pieces.append(data)
         self._size += len(data)
         self._received += len(data)
-        if self._size > _MAX_WAITING:
-            self._enough()
         if self._received > _PORTION:
             self._received = 0
             self._portion()
+        if self._size > _MAX_WAITING:
+            self._enough()
         self._wake()
 
     def end(self) -> None:
         """Take note that this was all."""
-        self.ended = True
+        self.ended = self.is_whole = True
         self._wake()
 
     def fail(self, error: Exception) -> None:
         """Have whoever reads on get an error; nothing more comes."""
         if not self.ended:
             self._error = error
-            self.end()
+            self.ended = True
+            self._wake()
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -85,12 +90,15 @@ class ReceivedBody:
         Raises:
             ClientDisconnected: If the client went away before, or takes too long.
             BadRequest: If it is malformed.
+            RoutesError: If another task is reading it.
         """
         while not self._pieces:
             if self._error is not None:
                 raise self._error
             if self.ended:
                 return b""
+            if self._waiter is not None and not self._waiter.done():
+                raise RoutesError("another task is reading the body")
             self._wanted()
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter

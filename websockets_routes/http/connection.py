@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-import h11
-from websockets import Headers
-
-from ..exceptions import BadRequest, ClientDisconnected
+from ..exceptions import ClientDisconnected
 from .body import ReceivedBody
 from .dispatching import answer
 from .encoding import Encoded
-from .head import MAX_HEAD, look_at
+from .head import MAX_HEAD, look_at, without_empty_lines
+from .parsing import MalformedRequest, RequestParser
 from .request import Request
 from .writing import Writer, response_head
 
@@ -30,6 +29,8 @@ __all__ = ["HTTPConnection", "hand_over"]
 
 T = TypeVar("T")
 
+# Bytes of a request line, where the head is too large.
+_MAX_LINE = 2**13
 # Bytes of requests behind the one that is being answered.
 _MAX_PIPELINED = 2**16
 # Seconds that a client gets to read why the rest of its body is not wanted.
@@ -53,12 +54,15 @@ class HTTPConnection(asyncio.Protocol):
         # What was not looked at: a head that is not whole, or the requests behind the
         # one that is being answered.
         self._buffer = b""
-        self._parser: h11.Connection
+        self._parser: RequestParser
         self._body: ReceivedBody | None = None
         self._task: asyncio.Task[None] | None = None
         self._deadline = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._is_reading = True
+        # Whether the head of a request has begun, and its time.
+        self._in_head = True
+        self._streams = False
         # Nothing more is answered: the client is to read the last response and go.
         self._is_last = False
         self._lingers = False
@@ -66,7 +70,8 @@ class HTTPConnection(asyncio.Protocol):
         self._host: str | None = None
         # What a request knows of its peer.
         self.disconnected = asyncio.Event()
-        self.proxied_address: str | None = None
+        self.announced_address = ws.announced_address
+        self.proxies = self._server.proxies
 
     def stand_before(self, transport: asyncio.Transport) -> None:
         """Take the place of the connection, until a request asks for an upgrade."""
@@ -91,14 +96,20 @@ class HTTPConnection(asyncio.Protocol):
     def _leave(self) -> None:
         self._forget()
         self._server.requests.discard(self)
+        self._uncount()
+
+    def _uncount(self) -> None:
         if self._host:
             self._server.limits.leave(self._host)
-            self._host = None
+        self._host = None
 
     def _go_away(self) -> None:
         self.disconnected.set()
         if self._body is not None:
             self._body.fail(ClientDisconnected("the client went away"))
+        if self._streams and self._task is not None:
+            # It may wait for its next piece for ever.
+            self._task.cancel()
 
     def data_received(self, data: bytes) -> None:
         if self._lingers:
@@ -107,8 +118,8 @@ class HTTPConnection(asyncio.Protocol):
             self._buffer += data
             self._begin()
         elif self._body is not None and not self._body.ended:
-            self._parser.receive_data(data)
-            self._take_events(self._body)
+            self._parser.receive(data)
+            self._take_body(self._body)
         else:
             self._buffer += data
             if len(self._buffer) > _MAX_PIPELINED:
@@ -151,6 +162,9 @@ class HTTPConnection(asyncio.Protocol):
             self._body.fail(ClientDisconnected("the body took too long"))
         elif self._buffer and not self._lingers:
             self._refuse(408, "the request took too long")
+        elif self._transport.get_write_buffer_size():
+            # close() would wait for a client that reads nothing.
+            self._transport.abort()
         else:
             self._transport.close()
 
@@ -167,71 +181,65 @@ class HTTPConnection(asyncio.Protocol):
         """Begin with the next request, if its head is there."""
         buffer = self._buffer
         if buffer.startswith(b"\r\n"):  # RFC 9112 section 2.2
-            buffer = self._buffer = buffer.lstrip(b"\r\n")
+            buffer = self._buffer = without_empty_lines(buffer)
         end = buffer.find(b"\r\n\r\n", 0, MAX_HEAD)
         if end < 0:
             if len(buffer) >= MAX_HEAD:
-                self._refuse(431, "the head of the request is too large")
+                long = buffer.find(b"\r\n", 0, _MAX_LINE) < 0
+                what = "request line is too long" if long else "head is too large"
+                self._refuse(414 if long else 431, f"the {what}")
             elif b"\n\n" in buffer:
                 self._refuse(400, "lines end with CR and LF")
+            elif buffer and not self._in_head:
+                self._in_head = True
+                self._expect(self._timeouts.header)
             return
         upgrade, problem = look_at(buffer[: end + 4])
         if upgrade:
             self._hand_over()
         elif problem is not None:
             self._refuse(400, problem)
-        elif not self._has_room():
-            self._refuse(503, "too many connections")
         else:
-            self._start(buffer)
+            self._start(buffer, end)
 
     def _hand_over(self) -> None:
         data, self._buffer = self._buffer, b""
         self._leave()
         hand_over(self._ws, self._transport, data)
 
-    def _has_room(self) -> bool:
-        limits = self._server.limits
+    def _has_room(self, request: Request) -> bool:
         if self._host is None:
-            number = len(self._server.handler_tasks) + len(self._server.requests)
-            if not limits.has_room(number):
+            limits = self._server.limits
+            if not limits.has_room(self._server.num_connections):
                 return False
-            self._host = limits.enter(self.remote_address)
+            self._host = limits.enter(request)
         return self._host is not None
 
-    def _start(self, data: bytes) -> None:
-        self._parser = h11.Connection(h11.SERVER, MAX_HEAD)
+    def _start(self, data: bytes, end: int) -> None:
         self._buffer = b""
         try:
-            self._parser.receive_data(data)
-            event = self._parser.next_event()
-        except h11.RemoteProtocolError as error:
-            self._refuse(error.error_status_hint, "malformed HTTP request")
+            parser = self._parser = RequestParser(data, end)
+        except MalformedRequest as error:
+            self._refuse(error.status, error.problem)
             return
-        assert isinstance(event, h11.Request), "its head is whole"
-        if event.target.startswith(b"*") and event.method != b"OPTIONS":
-            self._refuse(400, "the request target must begin with a slash")
-            return
-        self._deadline = 0.0
-        body = self._body = ReceivedBody(
-            self._go_on, self._pause_reading, self._expect_portion
-        )
-        self._take_events(body)
-        if not body.ended:
-            self._expect(self._timeouts.body)
+        body = ReceivedBody(self._go_on, self._pause_body, self._expect_portion)
         request = self._router.request_class(
-            event.method.decode("latin-1"),
-            event.target.decode("latin-1"),
-            Headers(
-                [
-                    (name.decode("latin-1"), value.decode("latin-1"))
-                    for name, value in event.headers.raw_items()
-                ]
-            ),
+            parser.method,
+            parser.target,
+            parser.headers,
             body,
-            protocol=f"HTTP/{event.http_version.decode('latin-1')}",
+            protocol=parser.protocol,
             peer=self,
         )
+        if not self._has_room(request):
+            self._refuse(503, "too many connections")
+            return
+        self._body = body
+        self._deadline = 0.0
+        self._in_head = False
+        self._take_body(body)
+        if not body.ended:
+            self._expect_portion()
         self._task = self._loop.create_task(self._respond(request, body))
 
     def _refuse(self, status: int, problem: str) -> None:
@@ -254,8 +262,11 @@ class HTTPConnection(asyncio.Protocol):
         """
         self._lingers = True
         self._buffer = b""
-        if self._transport.can_write_eof():
-            self._transport.write_eof()
+        if self.disconnected.is_set() or self._transport.is_closing():
+            self._transport.close()
+        elif self._transport.can_write_eof():
+            with suppress(OSError):  # the client was faster
+                self._transport.write_eof()
             self._resume_reading()
             self._expect(_LINGER)
         else:
@@ -263,36 +274,32 @@ class HTTPConnection(asyncio.Protocol):
 
     # Bodies
 
-    def _take_events(self, body: ReceivedBody) -> None:
-        """Take what the parser has of the body."""
-        while True:
-            try:
-                event = self._parser.next_event()
-            except h11.RemoteProtocolError:
+    def _take_body(self, body: ReceivedBody) -> None:
+        """Take what has come of the body."""
+        behind = self._parser.read(body)
+        if body.ended:
+            self._deadline = 0.0
+            self._buffer += behind
+            if not body.is_whole:
                 self._is_last = True
-                body.fail(BadRequest("the body is malformed"))
-                return
-            if isinstance(event, h11.Data):
-                body.add(bytes(event.data))
-            elif isinstance(event, h11.EndOfMessage):
-                body.end()
-                self._deadline = 0.0
-                self._buffer += self._parser.trailing_data[0]
-                return
-            else:
-                return
 
     def _go_on(self) -> None:
         """Have more of the body sent: its reader waits."""
-        if self._parser.they_are_waiting_for_100_continue:
-            data = self._parser.send(
-                h11.InformationalResponse(status_code=100, headers=[])
-            )
-            self._writer.write(data or b"")
+        go_on = self._parser.go_on()
+        if go_on:
+            self._writer.write(go_on)
+        if not self._is_reading:
+            self._expect(self._timeouts.body)
         self._resume_reading()
 
+    def _pause_body(self) -> None:
+        # The client cannot go on: it has any time.
+        self._deadline = 0.0
+        self._pause_reading()
+
     def _expect_portion(self) -> None:
-        self._expect(self._timeouts.body)
+        if self._is_reading:
+            self._expect(self._timeouts.body)
 
     def _pause_reading(self) -> None:
         if self._is_reading:
@@ -323,26 +330,22 @@ class HTTPConnection(asyncio.Protocol):
             self._end_request(body)
 
     def _end_request(self, body: ReceivedBody) -> None:
-        if self._transport.is_closing():
-            return
-        if not body.ended:
+        if self.proxies is not None and self.proxies.reads_headers:
+            self._uncount()  # the next request may be another client's
+        if not body.is_whole:
             self._linger()
-        elif self._is_last:
+        elif self._is_last or self._transport.is_closing():
             self._transport.close()
         else:
             self._resume_reading()
+            self._expect(self._timeouts.idle)
             if self._buffer:
-                self._expect(self._timeouts.header)
                 self._begin()
-            else:
-                self._expect(self._timeouts.idle)
 
     async def _send(
         self, request: Request, message: Encoded, body: ReceivedBody
     ) -> None:
-        request.has_begun = True
-        keeps = self._parser.their_state is h11.DONE
-        if message.close or not keeps or not body.ended:
+        if message.close or not (self._parser.keeps_alive and body.ended):
             self._is_last = True
         headers = list(message.headers.raw_items())
         stream = message.stream
@@ -357,17 +360,19 @@ class HTTPConnection(asyncio.Protocol):
             headers.append(("Connection", "close"))
         self._logger.debug("%r -> %d", request, message.status)
         head = response_head(message.status, message.reason, headers)
-        self._writer.write(head + message.body)
         if stream is None:
+            self._writer.write(head + message.body)
             await self._writer.drain()
             return
+        length = None
+        if not chunked and request.method != "HEAD":
+            length = next(iter(message.headers.get_all("Content-Length")), None)
+        self._streams = True
         try:
-            async for piece in stream:
-                if chunked:
-                    piece = b"%x\r\n%b\r\n" % (len(piece), piece)
-                self._writer.write(piece)
-                await self._writer.drain()
+            self._writer.write(head)
+            await self._writer.write_stream(stream, chunked, length)
         finally:
+            self._streams = False
             await stream.aclose()
         if chunked and request.method != "HEAD":
             self._writer.write(b"0\r\n\r\n")

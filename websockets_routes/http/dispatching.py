@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from http import HTTPStatus
 from typing import Any, cast
 
 from websockets import ServerProtocol
-from websockets.exceptions import InvalidOrigin
+from websockets.exceptions import InvalidHandshake, InvalidOrigin
 from websockets.typing import LoggerLike
 
 from ..checks import check_host
@@ -16,7 +17,9 @@ from ..exceptions import (
     BodyTooLarge,
     ClientDisconnected,
     NextRoute,
+    NoSuchFile,
     RoutesError,
+    UnsafePath,
 )
 from ..handshake import Handshake
 from ..inputs import read_inputs
@@ -25,7 +28,7 @@ from ..refusal import to_response
 from ..reporting import report
 from ..route import Route
 from ..scope import Scope, any_middleware, call_handler
-from ..table import RouteTable
+from ..serializer import Serializer
 from ..target import Target, parse_target
 from .encoding import Encoded, encoded
 from .request import Request
@@ -50,23 +53,33 @@ async def dispatch(
     """
     try:
         check_host(request)
-        target = parse_target(request.path)
+        if request.method == "OPTIONS" and request.path == "*":
+            return Response(None, 204)  # RFC 9110 section 9.3.7: the server is there
+        target = request.target or parse_target(request.path)
         table, host = handshake.find_table(request)
         matches = table.requests(
             request.path, target, request.method, request.headers, host
         )
+        passed_on = False
         for path in matches:
             request.path = path
             try:
                 return await _answer(request, path, cast(Route, path.route))
             except NextRoute:
-                if request.has_begun:
-                    raise
-        return await _answer_unmatched(handshake, table, request, target)
+                passed_on = True
+        return await _answer_unmatched(handshake, request, target, passed_on)
     except ErrorResponse as response:
         return response
     except (BadRequest, ClientDisconnected) as error:
         return _error_response(error)
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        # It is that of another task, which the handler awaited.
+        problem = RuntimeError("what the handler awaited was cancelled")
+        problem.__cause__ = error
+        return await _failed(handshake.scope, request, problem, logger)
     except Exception as error:
         return await _failed(handshake.scope, request, error, logger)
 
@@ -74,15 +87,31 @@ async def dispatch(
 async def answer(router: Any, request: Request, logger: LoggerLike) -> Encoded:
     """Dispatch a request, and turn the response into what goes on the wire."""
     response = await dispatch(router.handshake, request, logger)
-    accept = ", ".join(request.headers.get_all("Accept-Encoding")) or None
-    head = request.method == "HEAD"
     try:
-        prepared = await response.prepare(request.method, request.headers)
-        return encoded(prepared, router.serializer, accept, head=head)
+        return await _encode(response, request, router.serializer)
     except Exception as error:
         response = await _failed(router.scope, request, error, logger)
+    try:
+        return await _encode(response, request, router.serializer)
+    except Exception as error:
+        # What an error handler has made of it.
+        logger.error("answering %r failed", request, exc_info=error)
+        response = _error_response(error)
+    return await _encode(response, request, router.serializer)
+
+
+async def _encode(
+    response: Response, request: Request, serializer: Serializer
+) -> Encoded:
+    accept = ", ".join(request.headers.get_all("Accept-Encoding")) or None
     prepared = await response.prepare(request.method, request.headers)
-    return encoded(prepared, router.serializer, accept, head=head)
+    try:
+        return encoded(prepared, serializer, accept, head=request.method == "HEAD")
+    except BaseException:
+        close = getattr(prepared.payload, "aclose", None)
+        if close is not None:
+            await close()
+        raise
 
 
 async def _answer(request: Request, path: RoutedPath, route: Route) -> Response:
@@ -97,7 +126,7 @@ async def _answer(request: Request, path: RoutedPath, route: Route) -> Response:
             if inspect.isawaitable(result):
                 result = await result
             if result is not None:
-                return _as_response(result)
+                return _checked(result)
     if route.endpoint.inputs:
         path.inputs = read_inputs(
             route.endpoint.inputs, request.headers, path.query_params
@@ -109,10 +138,12 @@ async def _answer(request: Request, path: RoutedPath, route: Route) -> Response:
 
 
 async def _answer_unmatched(
-    handshake: Handshake, table: RouteTable, request: Request, target: Target
+    handshake: Handshake, request: Request, target: Target, passed_on: bool
 ) -> Response:
     path = request.path = RoutedPath(request.path, target, context=request.context)
-    methods = table.methods(target)
+    table, host = handshake.find_table(request)
+    # Where all have passed on, nothing matches.
+    methods = set() if passed_on else table.methods(target)
     if methods:
         if "GET" in methods:
             methods.add("HEAD")
@@ -121,7 +152,10 @@ async def _answer_unmatched(
             return Response(None, 204, allow)
         if request.method not in methods:
             return Response("this path does not take the method\n", 405, allow)
-    elif table.match(request.path, request.headers).route is not None:
+    elif (
+        not passed_on
+        and table.match(request.path, request.headers, host).route is not None
+    ):
         upgrade = {"Upgrade": "websocket", "Connection": "Upgrade"}
         return Response("this path takes WebSocket connections\n", 426, upgrade)
     not_found = handshake.find_not_found(request)
@@ -131,15 +165,13 @@ async def _answer_unmatched(
         if inspect.isawaitable(result):
             result = await result
         if result is not None:
-            return _as_response(result)
+            return _checked(result)
     return Response("no such path\n", 404)
 
 
-def _as_response(result: Any) -> Response:
-    """Make a response of what a hook returned: a tuple is one of 0.2."""
-    if isinstance(result, tuple):
-        result = to_response(result)
-    return Response.of(result)
+def _checked(result: Any) -> Response:
+    """Make a response of what a hook returned; what is none may mean anything."""
+    return result if isinstance(result, Response) else Response.of(to_response(result))
 
 
 def _check_length(request: Request, route: Route) -> None:
@@ -156,6 +188,8 @@ def _check_origin(request: Request, scope: Scope) -> None:
             ServerProtocol(origins=scope.origins).process_origin(request.headers)
         except InvalidOrigin as error:
             raise ErrorResponse(f"{error}\n", 403) from error
+        except InvalidHandshake as error:
+            raise ErrorResponse(f"{error}\n", 400) from error
 
 
 async def _failed(
@@ -166,7 +200,10 @@ async def _failed(
     heard, result = await report(scopes, error, request, request.path, logger)
     if heard:
         try:
-            return _error_response(error) if result is None else _as_response(result)
+            if result is not None:
+                refused = isinstance(result, tuple)
+                return _checked(result) if refused else Response.of(result)
+            return _error_response(error)
         except RoutesError as wrong:
             error, heard = wrong, False
     response = _error_response(error)
@@ -180,6 +217,9 @@ async def _failed(
 
 def _error_response(error: Exception) -> Response:
     status = HTTPStatus.INTERNAL_SERVER_ERROR
+    if isinstance(error, NoSuchFile | UnsafePath):
+        # Where files are is nobody's business.
+        return Response("no such path\n", error.status)
     if isinstance(error, RoutesError) and error.status != status:
         return Response(f"{error}\n", error.status)
     return Response("something went wrong here\n", status)

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from ..arity import keywords, takes, yields
+from ..arity import is_async, keywords, takes, yields
 from ..endpoint import NO_VALUES, AnyEndpoint, Values
 from ..exceptions import EndpointError
 from .request import Request
@@ -33,7 +33,7 @@ class RequestEndpoint(AnyEndpoint):
             raise EndpointError(self.name, problem)
         if not takes(target, 1, keywords=True):
             raise EndpointError(self.name, "it must take (request), and nothing else")
-        if yields(target) and not inspect.isasyncgenfunction(target):
+        if yields(target) and not is_async(target):
             raise EndpointError(self.name, "only an async generator is streamed")
         self._names = keywords(target)
 

@@ -54,7 +54,8 @@ class Front(asyncio.Protocol):
             self._buffer = data
             return
         self._leave()
-        if end >= 0 and asks_for_upgrade(data, end):
+        # One whose head is longer is the business of websockets as well.
+        if asks_for_upgrade(data, len(data) if end < 0 else end):
             hand_over(self._ws, self._transport, data)
         else:
             self._begin().data_received(data)

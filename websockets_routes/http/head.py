@@ -9,7 +9,14 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-__all__ = ["MAX_HEAD", "Head", "asks_for_upgrade", "look_at"]
+__all__ = [
+    "MAX_HEAD",
+    "Head",
+    "asks_for_upgrade",
+    "ends_soundly",
+    "look_at",
+    "without_empty_lines",
+]
 
 #: Bytes of a request line and its headers.
 MAX_HEAD = 2**14
@@ -21,6 +28,9 @@ _UPGRADE = re.compile(
     rb"\r\nupgrade[ \t]*:(?:[^\r\n]*,)?[ \t]*websocket[ \t]*[,\r]", re.IGNORECASE
 )
 _WEBSOCKET = re.compile(rb"(?:^|,)[ \t]*websocket[ \t]*(?:,|$)", re.IGNORECASE)
+_EMPTY_LINES = re.compile(rb"(?:\r\n)*")
+# A line of a trailer has a colon: the last such line is that of the last chunk.
+_LAST_CHUNK = re.compile(rb"(?:^|(?<=\r\n))0+[ \t]*(?:;[^\r\n]*)?\r\n")
 _LENGTH = re.compile(rb"[ \t]*[0-9]{1,18}[ \t]*")
 
 
@@ -43,7 +53,45 @@ def asks_for_upgrade(data: bytes, end: int) -> bool:
         data: The request, and maybe more.
         end: Where the empty line behind its head begins.
     """
-    return _UPGRADE.search(data, 0, end + 2) is not None
+    if _UPGRADE.search(data, 0, end + 2) is None:
+        return False
+    # RFC 9110 section 7.8: HTTP/1.0 knows of no upgrades.
+    return not _is_1_0(data)
+
+
+def _is_1_0(data: bytes) -> bool:
+    line = data.find(b"\r\n")
+    return data.startswith(b" HTTP/1.0", line - 9)
+
+
+def without_empty_lines(data: bytes) -> bytes:
+    """Leave out the empty lines before a request (RFC 9112 section 2.2)."""
+    found = _EMPTY_LINES.match(data)
+    assert found is not None, "there may be none"
+    return data[found.end() :]
+
+
+def ends_soundly(raw: bytes, trailing: bytes) -> bool:
+    """Tell whether a chunked body ends as it has to, with its trailers, if any.
+
+    Args:
+        raw: The end of what was received: of the body, and what is behind it.
+        trailing: What is behind it.
+    """
+    end = len(raw) - len(trailing)
+    last = None
+    for last in _LAST_CHUNK.finditer(raw, 0, end):  # noqa: B007
+        pass
+    if last is None:
+        return False  # its trailers are longer than the head of a request may be
+    trailers = raw[last.end() - 2 : end]
+    lines = trailers.count(b"\r\n")
+    return (
+        trailers.endswith(b"\r\n\r\n")
+        and trailers.count(b"\n") == trailers.count(b"\r") == lines
+        and b"\r\n " not in trailers
+        and b"\r\n\t" not in trailers
+    )
 
 
 def look_at(head: bytes) -> Head:
@@ -53,7 +101,7 @@ def look_at(head: bytes) -> Head:
     for name, value in _FIELD.findall(head):
         kind = name.lower()
         if kind == b"upgrade":
-            if _WEBSOCKET.search(value):
+            if _WEBSOCKET.search(value) and not _is_1_0(head):
                 return Head(True, None)
         elif kind == b"content-length":
             lengths.append(value)
@@ -75,6 +123,6 @@ def _problem(head: bytes, lengths: list[bytes], codings: list[bytes]) -> str | N
         return "Content-Length is no number"
     if codings and codings[0].strip(b" \t").lower() != b"chunked":
         return "chunked is the one transfer coding"
-    if codings and b" HTTP/1.0\r\n" in head:
+    if codings and _is_1_0(head):
         return "HTTP/1.0 has no transfer codings"
     return None

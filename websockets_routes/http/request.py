@@ -10,10 +10,18 @@ from websockets import Headers
 from websockets.datastructures import HeadersLike
 
 from ..cookies import parse_cookies
-from ..exceptions import BodyTooLarge, NotServing
+from ..exceptions import (
+    BadRequest,
+    BodyTooLarge,
+    ClientDisconnected,
+    NotServing,
+    RoutesError,
+)
 from ..path import QueryParams, RoutedPath
+from ..proxied import Proxied
+from ..proxying import Proxies
 from ..serializer import Serializer
-from ..target import Target
+from ..target import Target, parse_target, target_host
 from .response import Response
 
 if TYPE_CHECKING:
@@ -40,7 +48,8 @@ class Peer(Protocol):
 
     scheme: str
     remote_address: Any
-    proxied_address: str | None
+    proxies: Proxies | None
+    announced_address: str | None
     disconnected: asyncio.Event
 
     def start_task(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
@@ -58,7 +67,7 @@ class _Bytes:
         return body
 
 
-class Request:
+class Request(Proxied):
     """An HTTP request. It stays valid after any await.
 
     Args:
@@ -96,16 +105,20 @@ class Request:
             headers if isinstance(headers, Headers) else Headers(headers or {})
         )
         self.protocol = protocol
-        # As it came; the routed one is parsed, and takes its place.
-        path, _, query = target.partition("?")
-        self.path: RoutedPath = RoutedPath(target, Target(path, query, []))
+        #: What its path is made of; None if it is malformed.
+        self.target: Target | None
+        try:
+            self.target = parse_target(target)
+        except BadRequest:
+            self.target = None
+        self.path: RoutedPath = RoutedPath(target, self.target)
         self.max_content_length: int | None = None
         self._body: Body = _Bytes(body) if isinstance(body, bytes) else body
         self._whole: bytes | None = None
-        self._read = 0
+        self._streamed = False
+        self._failure: Exception | None = None
         self._peer = peer
-        #: Whether its response has begun: it cannot be passed on any more.
-        self.has_begun = False
+        self.announced_address = None if peer is None else peer.announced_address
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.method} {self.path}>"
@@ -135,21 +148,22 @@ class Request:
 
     @property
     def scheme(self) -> str:
-        """``http`` or ``https``."""
-        return "http" if self._peer is None else self._peer.scheme
+        """``http`` or ``https``, as the client has it."""
+        return "https" if self._asked_for()[0] else "http"
 
     @property
     def content_length(self) -> int | None:
         """Bytes of the body, if that was said."""
         for length in self.headers.get_all("Content-Length")[:1]:
-            if length.isascii() and length.isdigit():
+            if length.isascii() and length.isdigit() and len(length) < 19:
                 return int(length)
         return None
 
     @property
     def host(self) -> str:
-        """The host that is asked for, with the port if it has one."""
-        return next(iter(self.headers.get_all("Host")), "")
+        """The host that the client asks for, with the port if it has one."""
+        host = target_host(self.path)
+        return self._asked_for()[1] if host is None else host
 
     @property
     def url(self) -> str:
@@ -163,18 +177,10 @@ class Request:
         """The address of the peer, as ``websockets`` has it."""
         return None if self._peer is None else self._peer.remote_address
 
-    @property
-    def proxied_address(self) -> str | None:
-        """The address of the client, where a trusted proxy told it."""
-        return None if self._peer is None else self._peer.proxied_address
-
-    @property
-    def client_address(self) -> str | None:
-        """The IP address of the client; None on a Unix socket."""
-        if self.proxied_address is not None:
-            return self.proxied_address
-        address = self.remote_address
-        return address[0] if isinstance(address, tuple) else None
+    def _asked_by(self) -> tuple[Proxies | None, Headers | None, bool]:
+        if self._peer is None:
+            return None, self.headers, False
+        return self._peer.proxies, self.headers, self._peer.scheme == "https"
 
     # The body
 
@@ -184,16 +190,23 @@ class Request:
         Raises:
             BodyTooLarge: If it is longer than it may be; unhandled, it is a 413.
             ClientDisconnected: If the peer went away before its end.
+            RoutesError: If it was streamed before.
         """
         if self._whole is not None:
             if self._whole:
                 yield self._whole
             return
-        limit = self.max_content_length
+        if self._failure is not None:
+            raise self._failure
+        if self._streamed:
+            raise RoutesError("the body was streamed already: there is no more of it")
+        self._streamed = True
+        limit, size = self.max_content_length, 0
         while piece := await self._body.read():
-            self._read += len(piece)
-            if limit is not None and self._read > limit:
-                raise BodyTooLarge(limit)
+            size += len(piece)
+            if limit is not None and size > limit:
+                self._failure = BodyTooLarge(limit)
+                raise self._failure
             yield piece
 
     async def body(self) -> bytes:
@@ -202,9 +215,14 @@ class Request:
         Raises:
             BodyTooLarge: If it is longer than it may be; unhandled, it is a 413.
             ClientDisconnected: If the peer went away before its end.
+            RoutesError: If it was streamed before.
         """
         if self._whole is None:
-            self._whole = b"".join([piece async for piece in self.stream()])
+            try:
+                self._whole = b"".join([piece async for piece in self.stream()])
+            except ClientDisconnected as error:
+                self._failure = error
+                raise
         return self._whole
 
     async def text(self) -> str:

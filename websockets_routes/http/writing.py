@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from email.utils import formatdate
 from functools import lru_cache
 from typing import cast
 
-from ..exceptions import ClientDisconnected
+from ..exceptions import ClientDisconnected, InvalidResponse
 from ..pacing import PacedTransport, StallWatch
 
 __all__ = ["Writer", "response_head"]
@@ -35,8 +35,9 @@ class Writer:
         self.transport = transport
 
     def write(self, data: bytes) -> None:
-        """Write, or have it wait in the transport."""
-        self.transport.write(data)
+        """Write, or have it wait in the transport; nothing if the client went away."""
+        if not self.transport.is_closing():
+            self.transport.write(data)
 
     async def drain(self) -> None:
         """Wait until the client has taken enough.
@@ -48,6 +49,32 @@ class Writer:
             await self._paused
         if self.transport.is_closing():
             raise ClientDisconnected("the client went away")
+
+    async def write_stream(
+        self, stream: AsyncIterator[bytes], chunked: bool, length: str | None
+    ) -> None:
+        """Write pieces, at the pace of the client.
+
+        Args:
+            stream: The pieces.
+            chunked: Whether each is a chunk (RFC 9112 section 7.1).
+            length: What Content-Length promises, or None.
+
+        Raises:
+            ClientDisconnected: If the client went away.
+            InvalidResponse: If there is more or less than promised: the next
+                response would be taken for the rest of it, or the other way round.
+        """
+        left = None if length is None else int(length)
+        async for piece in stream:
+            if left is not None:
+                left -= len(piece)
+                if left < 0:
+                    raise InvalidResponse("the stream is longer than Content-Length")
+            self.write(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
+            await self.drain()
+        if left:
+            raise InvalidResponse("the stream is shorter than Content-Length")
 
     def pause(self) -> None:
         """Take note that the transport holds enough."""
@@ -79,8 +106,13 @@ def response_head(
     status: int, reason: str, headers: Iterable[tuple[str, str]]
 ) -> bytes:
     """Write the head of a response, with the date (RFC 9110 section 6.6.1)."""
-    lines = [f"HTTP/1.1 {status} {reason}\r\nDate: {_date(int(time.time()))}"]
-    lines += [f"{name}: {value}" for name, value in headers]
+    lines = [f"HTTP/1.1 {status} {reason}"]
+    dated = False
+    for name, value in headers:
+        lines.append(f"{name}: {value}")
+        dated = dated or name.lower() == "date"
+    if not dated:
+        lines.insert(1, f"Date: {_date(int(time.time()))}")
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
 

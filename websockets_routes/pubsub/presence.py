@@ -12,8 +12,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from ..exceptions import InvalidLimit, InvalidPresence
+from ..exceptions import InvalidLimit
 from ..limits import check_limit
+from ..presence_errors import InvalidPresence
 from .names import check_name
 from .presence_messages import (
     MAX_ID,

@@ -22,7 +22,8 @@ from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from typing import Any, NamedTuple, NoReturn
 
-from ..exceptions import InvalidPresence, InvalidTopic, PresenceTooLarge
+from ..exceptions import InvalidTopic
+from ..presence_errors import InvalidPresence, PresenceTooLarge
 from ..target import UNFIT
 from .names import check_name
 from .roster import Meta

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from ..exceptions import InvalidPresence
+from ..presence_errors import InvalidPresence
 from .presence_messages import (
     ChangeMessage,
     Heartbeat,
