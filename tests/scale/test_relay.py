@@ -559,6 +559,25 @@ async def test_a_gap_while_another_is_recovered_is_read_again() -> None:
     await on_one_node(run)
 
 
+async def test_what_comes_live_while_a_topic_is_recovered_comes_once() -> None:
+    async def run(broker: Scripted, hall: Hall) -> None:
+        ws, client = await hall.join()
+        await ws.subscribe("room/a")
+        await hall.router.publish("room/a", "1")
+        broker.open.clear()
+        asked = broker.asked
+        broker.gap("room/a")
+        hall.router.publish("room/a", "2")  # before the history is read
+        await until(lambda: broker.asked > asked)
+        hall.router.publish("room/a", "3")
+        broker.open.set()
+        await until(lambda: relay_of(hall)._tracks["room/a"].held is None)
+        hall.router.publish("room/a", "4")
+        assert await heard(ws, client) == ["1", "2", "3", "4"]
+
+    await on_one_node(run)
+
+
 async def test_a_gap_while_somebody_joins_is_read_over() -> None:
     async def run(broker: Scripted, hall: Hall) -> None:
         ws, client = await hall.join()
