@@ -10,7 +10,7 @@ from websockets.asyncio.client import ClientConnection
 
 from tests.contract.engines import Engine
 from tests.integration.servers import until
-from websockets_routes import BrokerUnavailable, Filter, MustAwait, Position
+from websockets_routes import BrokerUnavailable, Filter, MustAwait, Position, Topics
 from websockets_routes.brokers import Broker
 
 from .nodes import broker_of, nodes
@@ -221,3 +221,17 @@ async def test_what_an_engine_has_forgotten_is_told(
         receipt = await hall.router.publish("room/a", "2")
         assert receipt.epoch != subscribed.epoch
         assert await read(client, 1) == ["2"]
+
+
+async def test_a_script_without_a_server_publishes_and_reads(
+    engine: Engine, prefix: str
+) -> None:
+    url: str = engine.url  # type: ignore[attr-defined]
+    topics = Topics(url)
+    topics.topic("script/{name}", history=10)
+    name = f"script/{prefix}"
+    for number in (1, 2):
+        # What was closed begins again.
+        async with topics:
+            await topics.publish(name, str(number))
+            assert len(await topics.history(name)) == number

@@ -330,9 +330,10 @@ class Relay:
             if held.missed:
                 continue
             for envelope in page.messages:
-                track.advance(envelope)
                 self._spread(envelope, track)
-            if not page.recovered:
+            if page.recovered:
+                track.position = Position(page.epoch, page.offset)
+            else:
                 track.restart(Position(page.epoch, page.offset))
                 self._node.tell_gap(topic)
             break
