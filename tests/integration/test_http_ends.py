@@ -198,3 +198,20 @@ async def test_a_run_ends_in_time_whatever_a_request_waits_for() -> None:
         await asyncio.wait({task})
         assert ended.is_set()
         writer.close()
+
+
+async def test_a_connection_that_waits_for_its_next_request_can_be_aborted() -> None:
+    router = Router()
+    router.get("/")(lambda request: "hello")
+    server = router.serve(HOST, 0)
+    async with serving(server):
+        reader, writer = await asyncio.open_connection(HOST, port(server))
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (await reader.readuntil(b"hello")).startswith(b"HTTP/1.1 200 OK")
+        (connection,) = server.requests
+        await until(lambda: connection.task is None)
+        connection.abort()
+        with suppress(ConnectionError):
+            assert await reader.read() == b""
+        writer.close()
+        await until(lambda: not server.requests)
