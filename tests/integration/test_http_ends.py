@@ -215,3 +215,37 @@ async def test_a_connection_that_waits_for_its_next_request_can_be_aborted() -> 
             assert await reader.read() == b""
         writer.close()
         await until(lambda: not server.requests)
+
+
+@pytest.mark.parametrize("handled", [True, False])
+async def test_an_error_handler_hears_of_a_stream_that_fails(
+    handled: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    router = Router()
+    heard: list[tuple[str, str]] = []
+
+    @router.get("/")
+    async def stream(request: Request) -> Any:
+        yield "half"
+        raise LookupError("the rest is gone")
+
+    if handled:
+
+        @router.on_error(LookupError)
+        def hear(error: Any, request: Any, path: Any) -> Response:
+            heard.append((str(error), str(path)))
+            return Response("too late", 500)
+
+    server = router.serve(HOST, 0)
+    async with serving(server):
+        reader, writer = await asyncio.open_connection(HOST, port(server))
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        answer = b""
+        with suppress(ConnectionError):
+            answer = await reader.read()
+        assert b"too late" not in answer
+        assert not answer.endswith(b"0\r\n\r\n")
+        writer.close()
+        await until(lambda: not server.requests)
+    assert heard == ([("the rest is gone", "/")] if handled else [])
+    assert ("response to" in caplog.text) is not handled

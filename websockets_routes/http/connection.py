@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from ..exceptions import ClientDisconnected
 from .body import ReceivedBody
-from .dispatching import answer
+from .dispatching import answer, report_failure
 from .encoding import Encoded
 from .head import MAX_HEAD, look_at, without_empty_lines
 from .parsing import MalformedRequest, RequestParser
@@ -324,7 +324,7 @@ class HTTPConnection(asyncio.Protocol):
             self._transport.abort()
             if isinstance(error, asyncio.CancelledError):
                 raise
-            self._logger.error("response to %r failed", request, exc_info=error)
+            await report_failure(self._router.scope, request, error, self._logger)
         else:
             self._task = self._body = None
             self._end_request(body)

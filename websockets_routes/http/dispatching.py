@@ -34,7 +34,7 @@ from .encoding import Encoded, encoded
 from .request import Request
 from .response import ErrorResponse, Response
 
-__all__ = ["answer", "dispatch"]
+__all__ = ["answer", "dispatch", "report_failure"]
 
 
 async def dispatch(
@@ -190,6 +190,20 @@ def _check_origin(request: Request, scope: Scope) -> None:
             raise ErrorResponse(f"{error}\n", 403) from error
         except InvalidHandshake as error:
             raise ErrorResponse(f"{error}\n", 400) from error
+
+
+async def report_failure(
+    root: Scope, request: Request, error: BaseException, logger: LoggerLike
+) -> None:
+    """Tell error handlers of a response that failed once it had begun.
+
+    What they return comes too late; the connection was aborted.
+    """
+    route = request.path.route
+    scopes = (root,) if route is None else route.scopes
+    heard, _ = await report(scopes, error, request, request.path, logger)
+    if not heard:
+        logger.error("response to %r failed", request, exc_info=error)
 
 
 async def _failed(
