@@ -37,6 +37,8 @@ ORDER = (
     "__init__",
     "router",
     "connecting",
+    "http.metrics",
+    "stats",
     "requesting",
     "http.publishing",
     "http.front",
@@ -69,6 +71,7 @@ ORDER = (
     "pubsub.__init__",
     "pubsub.topics",
     "pubsub.subscribing",
+    "pubsub.attending",
     "pubsub.spreading",
     "pubsub.hearing",
     "pubsub.relay",
@@ -79,6 +82,7 @@ ORDER = (
     "pubsub.outbox",
     "pubsub.hooks",
     "pubsub.receipt",
+    "pubsub.attendance",
     "pubsub.presence",
     "pubsub.replicas",
     "pubsub.presence_messages",
@@ -231,7 +235,14 @@ def test_only_pattern_imports_routes() -> None:
 def test_importing_the_package_imports_nothing_optional() -> None:
     code = "import sys, websockets_routes; print(*sys.modules)"
     output = subprocess.check_output([sys.executable, "-c", code], text=True)
-    assert not {"uvloop", "h11", "redis", "nats", "argparse"} & set(output.split())
+    assert not {
+        "uvloop",
+        "h11",
+        "redis",
+        "nats",
+        "argparse",
+        "prometheus_client",
+    } & set(output.split())
 
 
 @pytest.mark.parametrize(

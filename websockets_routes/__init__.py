@@ -53,6 +53,7 @@ from .pubsub import (
 from .resource import Resource, delete, get, patch, post, put, websocket
 from .route import Route
 from .router import Router
+from .stats import Stats
 
 __all__ = [
     "BacklogFull",
@@ -95,6 +96,7 @@ __all__ = [
     "Router",
     "RoutesError",
     "Statistics",
+    "Stats",
     "Subscribed",
     "SubscriptionDenied",
     "TemplateError",
