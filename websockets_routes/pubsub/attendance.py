@@ -24,6 +24,10 @@ __all__ = ["CHANNEL", "Attendance"]
 #: Where nodes tell each other of their connections. Nobody else may hear it.
 CHANNEL = f"{RESERVED}presence"
 
+# How much of the time to live a node may be silent. The rest is for finding out: the
+# silent are looked for every quarter of this.
+_SILENCE = 0.8
+
 # What the last messages of a node may take, in seconds.
 _FAREWELL = 2.0
 
@@ -32,7 +36,7 @@ class Attendance:
     """Keeps the presence of one node, and tells the other nodes of it.
 
     Args:
-        ttl: Seconds after which a node that was not heard of is gone.
+        ttl: Seconds within which a node that died is gone.
         max_info: Bytes of JSON that an info may have.
         told: Called with who came and went, one after the other, also where one
             makes the next.
@@ -54,7 +58,8 @@ class Attendance:
     def _renew(self) -> None:
         """Be a node that nobody knows yet."""
         node = uuid4().hex
-        self.presence = Presence(node, ttl=self._ttl, max_info=self._max_info)
+        ttl = self._ttl * _SILENCE
+        self.presence = Presence(node, ttl=ttl, max_info=self._max_info)
         self._connections: set[str] = set()
         self._starting = asyncio.Lock()
         self._number = 0

@@ -55,7 +55,7 @@ class Topics(Subscribing):
         max_levels: The greatest number of levels of a name or filter.
         max_backlog: Bytes that may wait for a slow subscriber of websockets' own
             class; those of this package have a limit of their own.
-        presence_ttl: Seconds after which the members of a node that died are gone; the
+        presence_ttl: Seconds within which the members of a node that died are gone; the
             same on all nodes.
         max_info: Bytes of JSON that the info of a member's connection may have; 64 KiB
             at most.
