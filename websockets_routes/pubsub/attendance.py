@@ -116,6 +116,11 @@ class Attendance:
 
     # Who comes and goes here
 
+    @property
+    def is_used(self) -> bool:
+        """Whether a connection of this node may be present."""
+        return bool(self._connections)
+
     def join(self, topic: str, member: str, connection: str, info: Info | None) -> None:
         """Add a connection of a member to a topic; see ``Presence.join``."""
         change = self.presence.join(topic, member, connection, info)

@@ -108,11 +108,12 @@ class Attending(Spreading):
 
     def _leave(self, outbox: Outbox) -> None:
         super()._leave(outbox)
-        self._attendance.gone(str(outbox.ws.id))
+        if self._attendance.is_used:
+            self._attendance.gone(str(outbox.ws.id))
 
     def _left(self, outbox: Outbox, topic: str | Filter) -> None:
         super()._left(outbox, topic)
-        if not isinstance(topic, Filter):
+        if self._attendance.is_used and not isinstance(topic, Filter):
             self._attendance.leave(topic, str(outbox.ws.id))
 
     def _forget(self) -> None:
