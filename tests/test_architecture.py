@@ -38,6 +38,8 @@ ORDER = (
     "__init__",
     "router",
     "connecting",
+    "http.metrics",
+    "stats",
     "requesting",
     "http.publishing",
     "http.front",
@@ -71,6 +73,7 @@ ORDER = (
     "pubsub.__init__",
     "pubsub.topics",
     "pubsub.subscribing",
+    "pubsub.attending",
     "pubsub.spreading",
     "pubsub.hearing",
     "pubsub.relay",
@@ -81,6 +84,7 @@ ORDER = (
     "pubsub.outbox",
     "pubsub.hooks",
     "pubsub.receipt",
+    "pubsub.attendance",
     "pubsub.presence",
     "pubsub.replicas",
     "pubsub.presence_messages",
@@ -241,7 +245,14 @@ def test_only_pattern_imports_routes() -> None:
 def test_importing_the_package_imports_nothing_optional() -> None:
     code = "import sys, websockets_routes; print(*sys.modules)"
     output = subprocess.check_output([sys.executable, "-c", code], text=True)
-    assert not {"uvloop", "h11", "redis", "nats", "argparse"} & set(output.split())
+    assert not {
+        "uvloop",
+        "h11",
+        "redis",
+        "nats",
+        "argparse",
+        "prometheus_client",
+    } & set(output.split())
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,7 @@ from .pubsub import (
 from .resource import Resource, delete, get, patch, post, put, websocket
 from .route import Route
 from .router import Router
+from .stats import Stats
 
 __all__ = [
     "BacklogFull",
@@ -100,6 +101,7 @@ __all__ = [
     "Router",
     "RoutesError",
     "Statistics",
+    "Stats",
     "Subscribed",
     "SubscriptionDenied",
     "TemplateError",

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from itertools import chain
@@ -76,6 +77,8 @@ class Handshake:
         open_timeout: Seconds that the steps may take where the connection is open
             already. In the handshake, ``open_timeout`` of the server counts, which
             ``websockets`` tells nobody else.
+        accepted_count: Handshakes that were accepted.
+        refused_counts: Handshakes that were refused, by status.
     """
 
     def __init__(self, table: RouteTable, scope: Scope) -> None:
@@ -84,6 +87,8 @@ class Handshake:
         self.hosts: HostTable[HostRoutes] = HostTable()
         self.not_found: NotFound | None = None
         self.open_timeout: float | None = 10
+        self.accepted_count = 0
+        self.refused_counts: Counter[int] = Counter()
 
     async def process_request(
         self, connection: ServerConnection, request: Request, hook: Hook | None = None
@@ -100,6 +105,7 @@ class Handshake:
         if connection.protocol.eof_sent:
             failed_early(connection)
         if not has_room(connection):
+            self.refused_counts[HTTPStatus.SERVICE_UNAVAILABLE] += 1
             return text_response(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections")
         try:
             check_host(request)
@@ -142,7 +148,11 @@ class Handshake:
             raise
         except Exception as error:
             response = await self._failed(connection, request, path, error)
-        if response is not None and request.method == "HEAD":
+        if response is None:
+            self.accepted_count += 1
+            return None
+        self.refused_counts[response.status_code] += 1
+        if request.method == "HEAD":
             response.body = b""
         return response
 

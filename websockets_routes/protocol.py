@@ -33,6 +33,7 @@ from .proxied import Proxied
 from .proxying import Arrival, Proxies
 from .pubsub import Filter, Position, Receipt, Subscribed, Topics
 from .pubsub.clients import check_client_key
+from .pubsub.roster import Info
 from .pubsub.subscribing import Reply
 from .reporting import report_later
 from .sending import SendingConnection
@@ -231,6 +232,8 @@ class Protocol(SendingConnection, Proxied):
         since: Position | None = None,
         last: int | None = None,
         reply: Reply | None = None,
+        as_: str | None = None,
+        info: Info | None = None,
     ) -> Subscribed:
         """Hear a topic, or all that a ``Filter`` matches, until the connection ends.
 
@@ -243,10 +246,11 @@ class Protocol(SendingConnection, Proxied):
             SubscriptionDenied: If ``authorize`` says so; unhandled, it closes with
                 1008.
             TooManySubscriptions: If the connection has as many as it may.
+            InvalidPresence: If the member or the info is none.
             ConnectionClosed: If the connection is closed or closing.
         """
         return await self._router_topics.subscribe(
-            self, topic, since=since, last=last, reply=reply
+            self, topic, since=since, last=last, reply=reply, as_=as_, info=info
         )
 
     def subscribe_nowait(self, topic: str | Filter) -> Subscribed:

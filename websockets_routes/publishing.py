@@ -21,6 +21,7 @@ from .pubsub import (
     Topics,
 )
 from .pubsub.message import Enveloping
+from .pubsub.roster import Info
 from .pubsub.subscribing import Reply
 from .pubsub.topic import Authorize
 from .serializer import Serializer
@@ -52,6 +53,7 @@ class Publishing:
         history: int | None = None,
         ttl: float | None = None,
         envelope: Enveloping | None = None,
+        presence: bool = False,
     ) -> Topic:
         """Declare a topic; see ``Topics.topic``."""
         return self.topics.topic(
@@ -64,6 +66,7 @@ class Publishing:
             history=history,
             ttl=ttl,
             envelope=envelope,
+            presence=presence,
         )
 
     async def subscribe(
@@ -74,10 +77,12 @@ class Publishing:
         since: Position | None = None,
         last: int | None = None,
         reply: Reply | None = None,
+        as_: str | None = None,
+        info: Info | None = None,
     ) -> Subscribed:
         """Subscribe a connection, of whatever class; see ``Topics.subscribe``."""
         return await self.topics.subscribe(
-            ws, topic, since=since, last=last, reply=reply
+            ws, topic, since=since, last=last, reply=reply, as_=as_, info=info
         )
 
     def unsubscribe(self, ws: ServerConnection, topic: str | Filter) -> bool:
@@ -142,6 +147,10 @@ class Publishing:
         return await self.topics.history(
             topic, since=since, limit=limit, reverse=reverse
         )
+
+    async def presence(self, topic: str) -> dict[str, list[Info]]:
+        """List the members of a topic, on all nodes; see ``Topics.presence``."""
+        return await self.topics.presence(topic)
 
     def num_subscribers(self, topic: str | Filter) -> int:
         """Count the subscribers of this very topic, or of this very filter."""

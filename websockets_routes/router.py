@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import json as json_module
 import warnings
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
+from types import MappingProxyType
 from typing import Any, TypeVar, cast
 
 import websockets.asyncio.server
@@ -14,8 +16,10 @@ from websockets import CloseCode
 from websockets.asyncio.server import Server, ServerConnection
 
 from . import deflate
+from .brokers.link import logger
 from .closing import check_close_code, close_all, close_reason
 from .connecting import Connecting
+from .exceptions import EndpointError
 from .handshake import Hook
 from .limits import MAX_CONNECTIONS, ConnectionLimits, check_limit
 from .protocol import Protocol
@@ -26,6 +30,7 @@ from .runner import Runner
 from .sending import STALL_TIMEOUT
 from .serializer import Serializer
 from .servers import HTTPTimeouts, RoutedServer, Servers
+from .stats import Stats
 
 __all__ = ["Router"]
 
@@ -139,6 +144,10 @@ class Router(Connecting):
         report_later((self.scope,), error, None, None, server.logger, what, server)
 
     def _report_hook(self, error: BaseException, ws: Any, what: str) -> None:
+        if ws is None:
+            scopes = (self.root.scope,)
+            report_later(scopes, error, None, None, logger, what, None)
+            return
         path = getattr(ws, "path", None)
         route = getattr(path, "route", None)
         scopes = (self.root.scope,) if route is None else route.scopes
@@ -341,6 +350,45 @@ class Router(Connecting):
                 server.logger.info("route %s -> %s", route, route.endpoint.name)
 
         await runner.run(server, started)
+
+    # Numbers
+
+    def stats(self) -> Stats:
+        """Take a snapshot of the numbers; a mounted router has those of its root.
+
+        It costs a look at each subscriber, a few milliseconds for 100,000.
+        """
+        root = cast(Router, self.root)
+        broker = root.topics.broker
+        return Stats(
+            root._servers.count(),
+            root.handshake.accepted_count,
+            MappingProxyType(dict(root.handshake.refused_counts)),
+            root.topics.statistics(),
+            root.topics.queue_bytes,
+            None if broker is None else broker.state,
+        )
+
+    def metrics(
+        self, template: str = "/metrics", *, registry: Any = None, **options: Any
+    ) -> None:
+        """Answer GET with the numbers, for Prometheus.
+
+        Args:
+            template: The URL template.
+            registry: Metrics to add, such as ``prometheus_client.REGISTRY``.
+            **options: See ``route``.
+
+        Raises:
+            EndpointError: If ``prometheus_client`` is not installed.
+        """
+        if importlib.util.find_spec("prometheus_client") is None:
+            problem = "it needs pip install 'websockets-routes[metrics]'"
+            raise EndpointError("metrics", problem)
+        from .http.metrics import MetricsEndpoint
+
+        endpoint = MetricsEndpoint(self.stats, registry)
+        self.add_route(template, endpoint, methods=("GET",), **options)
 
     async def disconnect(
         self,

@@ -228,6 +228,10 @@ class Servers:
         """List the open connections."""
         return [ws for server in self._servers for ws in server.connections]
 
+    def count(self) -> int:
+        """Count the connections, those in their handshake included; cheaply."""
+        return sum(len(server.handler_tasks) for server in self._servers)
+
     def start_task(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Start a task that ends with a server.
 

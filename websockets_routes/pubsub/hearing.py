@@ -74,6 +74,7 @@ class Hearing:
         history: int | None = None,
         ttl: float | None = None,
         envelope: Enveloping | None = None,
+        presence: bool = False,
     ) -> Topic:
         """Declare a topic; see ``Topic`` for the arguments.
 
@@ -98,6 +99,7 @@ class Hearing:
             history=history,
             ttl=ttl,
             envelope=envelope,
+            presence=presence,
         )
         self._declarations.add(topic)
         self._look_beyond()
@@ -194,13 +196,17 @@ class Hearing:
             return
         if delivery.loop is not None and delivery.loop.is_closed():
             # What is left of a loop that ended before its connections did.
-            self._subscriptions = Subscriptions()
+            self._forget()
         if len(self._subscriptions):
             raise WrongThread(
                 "the subscribers of these topics are on another event loop: "
                 "use publish_threadsafe() to reach them"
             )
         delivery.bind(loop)
+
+    def _forget(self) -> None:
+        """Forget all subscribers."""
+        self._subscriptions = Subscriptions()
 
     # Moderating
 

@@ -82,9 +82,7 @@ class Hooks:
 
     def _failed(self, ws: ServerConnection | None, error: Exception) -> None:
         what = f"{self._event} failed"
-        if ws is None:
-            logger.error(what, exc_info=error)
-        elif self.failed is None:
-            ws.logger.error(what, exc_info=error)
-        else:
+        if self.failed is not None:
             self.failed(error, ws, what)
+        else:
+            (logger if ws is None else ws.logger).error(what, exc_info=error)

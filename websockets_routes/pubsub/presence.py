@@ -156,6 +156,21 @@ class Presence:
             self._tell(line)
         return self._change()
 
+    def check(
+        self, topic: str, member: str, connection: str, info: Info | None = None
+    ) -> None:
+        """Check that a connection could join; see ``join``.
+
+        Raises:
+            InvalidTopic: If the name of the topic is none.
+            InvalidPresence: If the member, the connection or the info is none.
+            PresenceTooLarge: If the info is larger than ``max_info``.
+        """
+        check_name(topic)
+        check_text("connection", connection, MAX_ID)
+        info = {} if info is None else info
+        decode_meta(encode_join(topic, connection, member, 0, info, self._max_info))
+
     def update(self, topic: str, connection: str, info: Info) -> None:
         """Replace the info of a connection; O(1). Nobody comes or goes by that.
 

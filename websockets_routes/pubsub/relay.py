@@ -20,6 +20,7 @@ from ..brokers.base import Broker, Envelope, HistoryPage, HistoryPolicy, Positio
 from ..brokers.link import Backoff, logger
 from ..brokers.opening import open_broker
 from ..exceptions import NotServing, WrongThread
+from .attendance import CHANNEL, Attendance
 from .names import Filter
 from .outbox import Outbox
 from .receipt import BrokerReceipt, Receipt
@@ -49,6 +50,10 @@ class Node(Protocol):
     def has_audience(self, topic: str) -> bool:
         """Tell whether anybody would hear a message."""
 
+    @property
+    def has_presence(self) -> bool:
+        """Whether a topic has presence."""
+
     def tell_gap(self, topic: str | Filter) -> None:
         """Tell that messages were missed, and are lost."""
 
@@ -70,13 +75,17 @@ class Relay:
     Args:
         node: The topics of this node.
         broker: A broker, or its URL.
+        attendance: Who is present.
 
     Raises:
         BrokerError: If the URL is that of no broker.
     """
 
-    def __init__(self, node: Node, broker: Broker | str) -> None:
+    def __init__(
+        self, node: Node, broker: Broker | str, attendance: Attendance
+    ) -> None:
         self._node = node
+        self._attendance = attendance
         self._url = broker if isinstance(broker, str) else None
         self.broker = open_broker(broker) if isinstance(broker, str) else broker
         self.loop: asyncio.AbstractEventLoop | None = None
@@ -102,6 +111,8 @@ class Relay:
             if self._starts == 0:
                 try:
                     await self.broker.start(self.receive, self.gap)
+                    if self._node.has_presence:
+                        await self._attendance.start(self.broker)
                 except BaseException:
                     await self._end()
                     raise
@@ -122,6 +133,7 @@ class Relay:
             task.cancel()
         self._interests.clear()
         self._tracks.clear()
+        await self._attendance.stop()
         await self.broker.close()
         if tasks:
             await asyncio.wait(tasks)
@@ -133,6 +145,17 @@ class Relay:
     def is_started(self) -> bool:
         """Whether somebody has it started."""
         return self.loop is not None
+
+    async def attend(self) -> None:
+        """Take part in the presence of all nodes, unless this one does already.
+
+        Raises:
+            NotServing: If nobody has it started.
+            BrokerError: If the broker does not confirm it.
+        """
+        if self.loop is None:
+            raise NotServing("the broker of the topics is not started: start it first")
+        await self._attendance.start(self.broker)
 
     # Publishing
 
@@ -177,6 +200,9 @@ class Relay:
 
     def receive(self, envelope: Envelope) -> None:
         """Take a message from the broker."""
+        if envelope.topic == CHANNEL:
+            self._attendance.receive(envelope.data)
+            return
         track = self._tracks.get(envelope.topic)
         if track is not None:
             if track.held is not None:
@@ -298,6 +324,9 @@ class Relay:
 
     def gap(self, topic: str | Filter) -> None:
         """Take note that messages may have been missed."""
+        if topic == CHANNEL:
+            self._attendance.gap()
+            return
         policy = self._node.policy_of(topic)
         if policy is None or isinstance(topic, Filter):
             self._node.tell_gap(topic)

@@ -118,6 +118,16 @@ class Spreading(Hearing):
             return self._without(audience, client)
         return audience, getattr(ws, "outbox", None)
 
+    @property
+    def queue_bytes(self) -> int:
+        """Bytes that wait for slow subscribers: held back, or in their transports."""
+        waiting = 0
+        for outbox in self._subscriptions.subscribers:
+            backlog = outbox.backlog
+            if backlog is not None:
+                waiting += backlog.size + outbox.ws.transport.get_write_buffer_size()
+        return waiting
+
     # What a relay wants
 
     def spread(self, envelope: Envelope, track: Track | None) -> Receipt:
@@ -147,6 +157,11 @@ class Spreading(Hearing):
     def has_audience(self, topic: str) -> bool:
         """Tell whether anybody would hear a message."""
         return bool(self._subscriptions.audience(topic))
+
+    @property
+    def has_presence(self) -> bool:
+        """Whether a topic has presence."""
+        return self._declarations.has_presence
 
     def tell_gap(self, topic: str | Filter) -> None:
         """Tell that messages were missed, and are lost."""

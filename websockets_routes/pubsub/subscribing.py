@@ -15,6 +15,7 @@ from ..brokers.base import Envelope, HistoryPage, HistoryPolicy, Position
 from ..closing import closed_error
 from ..exceptions import InvalidLimit, InvalidTopic, MustAwait, SubscriptionDenied
 from ..limits import check_limit
+from .attending import Attending
 from .clients import client_key_of
 from .frames import Message, encode_payload
 from .message import Message as KeptMessage
@@ -23,7 +24,7 @@ from .names import Filter, check_levels, check_name
 from .outbox import Outbox, outbox_of
 from .overflow import Overflow
 from .receipt import Subscribed
-from .spreading import Spreading
+from .roster import Info
 from .topic import Topic
 from .tracks import Joiner
 
@@ -47,7 +48,7 @@ class _Wish(NamedTuple):
     reply: Reply | None
 
 
-class Subscribing(Spreading):
+class Subscribing(Attending):
     """Topics that can be subscribed to: one half of ``Topics``."""
 
     async def subscribe(
@@ -59,6 +60,8 @@ class Subscribing(Spreading):
         since: Position | None = None,
         last: int | None = None,
         reply: Reply | None = None,
+        as_: str | None = None,
+        info: Info | None = None,
     ) -> Subscribed:
         """Subscribe a connection. Subscribing twice is one subscription.
 
@@ -76,17 +79,34 @@ class Subscribing(Spreading):
             last: Replay so many messages at most, in place of ``since``.
             reply: A plain function ``f(subscribed)`` that returns a message, which is
                 sent before the first that is replayed.
+            as_: The member that the connection is one of, for a topic with presence,
+                until it unsubscribes or ends. Another one takes the place of the one
+                before.
+            info: What all nodes are told of the connection: a dict that is JSON, of
+                4 KiB at most.
 
         Raises:
             InvalidTopic: If it is no name; a wildcard needs a ``Filter``. Also if
-                there is no history to replay.
+                there is no history to replay, or if a member subscribes where there
+                is no presence.
             InvalidLimit: If ``last`` is no positive number.
             BrokerError: If the broker did not confirm it, or cannot tell the history.
             SubscriptionDenied: If ``authorize`` says so; unhandled, it closes with
                 1008.
             TooManySubscriptions: If it has as many as it may.
+            InvalidPresence: If the member or the info is none.
+            PresenceTooLarge: If the info is too large.
             ConnectionClosed: If the connection is closed or closing.
         """
+        if as_ is not None or info is not None:
+            self._check_member(ws, topic, as_, info)
+            assert as_ is not None
+            await self._attend()
+            subscribed = await self.subscribe(
+                ws, topic, declared=declared, since=since, last=last, reply=reply
+            )
+            self._join_as(ws, topic, as_, info)
+            return subscribed
         if since is not None or last is not None:
             self._check_replay(topic, since, last)
         if not self._check(ws, topic) and not self._beyond and reply is None:

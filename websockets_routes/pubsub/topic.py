@@ -61,6 +61,7 @@ class Topic:
         envelope: ``envelope(message)``, a plain function that turns a ``Message``
             into what goes on the wire; called once for each message that somebody
             hears. See ``json_envelope``.
+        presence: Whether who subscribes may do so as a member, whom all nodes see.
 
     Raises:
         TemplateError: If the template cannot work.
@@ -80,6 +81,7 @@ class Topic:
         history: int | None = None,
         ttl: float | None = None,
         envelope: Enveloping | None = None,
+        presence: bool = False,
     ) -> None:
         self.template = _parse(template, requirements)
         self.text = template
@@ -111,6 +113,7 @@ class Topic:
             raise InvalidTopic(template, "envelope is a plain function f(message)")
         self.history = None if history is None else HistoryPolicy(history, ttl)
         self.envelope = envelope
+        self.presence = presence
         self.key = key
         self.authorize = authorize
         self.filters = filters
@@ -204,6 +207,11 @@ class Declarations:
     def has_kept(self) -> bool:
         """Whether messages of a topic are kept, or enveloped."""
         return any(topic.is_kept for topic in self._topics.values())
+
+    @property
+    def has_presence(self) -> bool:
+        """Whether a topic has presence."""
+        return any(topic.presence for topic in self._topics.values())
 
     def policy(self, topic: str | Filter) -> HistoryPolicy | None:
         """Find the history of a name; a filter has none."""

@@ -55,6 +55,10 @@ class Topics(Subscribing):
         max_levels: The greatest number of levels of a name or filter.
         max_backlog: Bytes that may wait for a slow subscriber of websockets' own
             class; those of this package have a limit of their own.
+        presence_ttl: Seconds within which the members of a node that died are gone; the
+            same on all nodes.
+        max_info: Bytes of JSON that the info of a member's connection may have; 64 KiB
+            at most.
     """
 
     def __init__(
@@ -66,8 +70,17 @@ class Topics(Subscribing):
         max_length: int = 512,
         max_levels: int = 32,
         max_backlog: int = MAX_BACKLOG,
+        presence_ttl: float = 30,
+        max_info: int = 4096,
     ) -> None:
-        super().__init__(max_subscriptions, max_length, max_levels, max_backlog)
+        super().__init__(
+            max_subscriptions,
+            max_length,
+            max_levels,
+            max_backlog,
+            presence_ttl=presence_ttl,
+            max_info=max_info,
+        )
         self._serializer = Serializer(json)
         self._published = 0
         if broker is None:
@@ -83,7 +96,8 @@ class Topics(Subscribing):
     def hear_of_errors(self, function: Callable[[Exception, Any, str], None]) -> None:
         """Have a function told of errors of hooks, in place of the log."""
         if self._subscribed.failed is None:
-            self._subscribed.failed = self._dropped.failed = function
+            for hooks in (self._subscribed, self._dropped, self._gaps, self._attended):
+                hooks.failed = function
 
     def check_adoption(self, other: Topics) -> None:
         """Check whether ``adopt`` can be done.
@@ -101,6 +115,7 @@ class Topics(Subscribing):
             self._subscribed.adopt(other._subscribed)
             self._dropped.adopt(other._dropped)
             self._gaps.adopt(other._gaps)
+            self._attended.adopt(other._attended)
             self._look_beyond()
 
     # The broker
@@ -121,7 +136,7 @@ class Topics(Subscribing):
             open_broker(broker)
             self._relay = None
         else:
-            self._relay = Relay(self, broker)
+            self._relay = Relay(self, broker, self._attendance)
         self._look_beyond()
 
     @property

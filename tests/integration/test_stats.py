@@ -1,0 +1,180 @@
+"""Numbers: what a router tells of itself, as a snapshot and for Prometheus."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry, Counter
+from prometheus_client.parser import text_string_to_metric_families
+from websockets.exceptions import InvalidStatus
+
+from tests.integration.servers import connecting, serving, until
+from tests.integration.test_topics import Hall
+from websockets_routes import EndpointError, Router, Topics
+from websockets_routes.brokers import MemoryBroker, State
+
+
+async def read(url: str, accept: str = "") -> tuple[str, str]:
+    """Ask for a path; return the type of the answer, and its text."""
+    address, _, path = url.removeprefix("ws://").partition("/")
+    host, _, port = address.partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    head = f"GET /{path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n"
+    head += f"Accept: {accept}\r\n" if accept else ""
+    writer.write(f"{head}\r\n".encode())
+    answer = (await reader.read()).decode()
+    writer.close()
+    await writer.wait_closed()
+    fields, _, body = answer.partition("\r\n\r\n")
+    assert fields.startswith("HTTP/1.1 200")
+    kind = fields.lower().partition("content-type: ")[2].partition("\r\n")[0]
+    return kind, body
+
+
+def values(text: str) -> dict[str, float]:
+    return {
+        sample.name + "".join(sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+async def refuse(url: str) -> None:
+    with pytest.raises(InvalidStatus):
+        await connecting(url)
+
+
+async def test_a_snapshot_counts_what_there_is_and_what_was() -> None:
+    hall = Hall()
+    router = hall.router
+    before = router.stats()
+    assert before[:3] == (0, 0, {})
+    assert before[4:] == (0, None)
+
+    @router.before_handshake
+    def look(ws: Any, path: Any) -> Any:
+        return (403, {}, b"") if path.query else None
+
+    inner = Router()
+    router.mount("/inner", inner)
+    async with hall.open():
+        ws, client = await hall.join()
+        await hall.join()
+        await ws.subscribe("room/a")
+        router.publish("room/a", "x")
+        for path in ("/nowhere", "/hold?refused", "/elsewhere"):
+            await refuse(hall.url + path)
+        await until(lambda: router.stats().connections == 2)
+        stats = inner.stats()
+        assert stats.connections == 2
+        assert stats.accepted == 2
+        assert stats.refused == {403: 1, 404: 2}
+        assert stats.topics == router.topics.statistics()
+        assert (stats.topics.subscribers, stats.topics.queued) == (1, 1)
+        assert stats.broker is None
+        # What was taken stays as it is.
+        with pytest.raises(TypeError):
+            stats.refused[404] = 7  # type: ignore[index]
+        await client.close()
+        await until(lambda: router.stats().connections == 1)
+        await refuse(f"{hall.url}/nowhere")
+        assert stats.refused[404] == 2
+    assert router.stats().connections == 0
+
+
+async def test_handshakes_count_that_find_no_room() -> None:
+    hall = Hall()
+    async with hall.open(max_connections=1):
+        await hall.join()
+        await refuse(f"{hall.url}/hold")
+        assert hall.router.stats().refused == {503: 1}
+
+
+async def test_bytes_count_that_wait_for_who_reads_slowly() -> None:
+    hall = Hall()
+    async with hall.open(max_backlog=2**22, compression=None):
+        ws, client = await hall.join(max_queue=1)
+        await ws.subscribe("room/a")
+        assert hall.router.stats().queue_bytes == 0
+        ws.transport.pause_reading()
+        client.transport.pause_reading()
+        sent = 0
+        while ws.outbox.backlog is None:
+            hall.router.publish("room/a", b"x" * 65_536)
+            sent += 1
+            await asyncio.sleep(0)
+        hall.router.publish("room/a", b"x" * 65_536)
+        assert 65_536 < hall.router.stats().queue_bytes <= (sent + 1) * 65_600
+        client.transport.resume_reading()
+        ws.transport.resume_reading()
+        for _ in range(sent + 1):
+            await client.recv()
+        await until(lambda: hall.router.stats().queue_bytes == 0)
+
+
+async def test_the_state_of_the_broker_is_told() -> None:
+    router = Router(topics=Topics(MemoryBroker()))
+    assert router.stats().broker is State.NEW
+    async with serving(router.serve("127.0.0.1", 0)):
+        assert router.stats().broker is State.CONNECTED
+    assert router.stats().broker is State.CLOSED
+
+
+async def test_prometheus_reads_the_numbers() -> None:
+    hall = Hall(Router(topics=Topics(MemoryBroker())))
+    hall.router.metrics(name="metrics")
+    assert hall.router.url_for("metrics") == "/metrics"
+    async with hall.open():
+        ws, _ = await hall.join()
+        await ws.subscribe("room/a")
+        await hall.router.publish("room/a", "x")
+        await refuse(f"{hall.url}/nowhere")
+        kind, text = await read(f"{hall.url}/metrics")
+        assert kind.startswith("text/plain; version=")
+        found = values(text)
+        await until(lambda: hall.router.stats().connections == 1)
+        kind, text = await read(f"{hall.url}/metrics", "application/openmetrics-text")
+        assert kind.startswith("application/openmetrics-text")
+        assert text.endswith("# EOF\n")
+    prefix = "websockets_routes_"
+    assert {key.removeprefix(prefix): value for key, value in found.items()} == {
+        "connections": found[f"{prefix}connections"],
+        "handshakes_accepted_total": 1,
+        "handshakes_refused_total404": 1,
+        "topics": 1,
+        "subscribers": 1,
+        "subscriptions": 1,
+        "messages_published_total": 1,
+        "messages_deliveries_total": 1,
+        "messages_conflated_total": 0,
+        "messages_dropped_total": 0,
+        "messages_displaced_total": 0,
+        "messages_closed_total": 0,
+        "messages_lost_total": 0,
+        "queue_bytes": 0,
+        "broker_statenew": 0,
+        "broker_stateconnected": 1,
+        "broker_statereconnecting": 0,
+        "broker_stateclosed": 0,
+    }
+
+
+async def test_metrics_of_ones_own_can_be_added() -> None:
+    registry = CollectorRegistry()
+    Counter("cups", "Cups of tea.", registry=registry).inc(3)
+    router = Router()
+    router.metrics("/numbers", registry=registry)
+    async with serving(router.serve("127.0.0.1", 0)) as url:
+        found = values((await read(f"{url}/numbers"))[1])
+    assert found["cups_total"] == 3
+    assert found["websockets_routes_connections"] == 0
+    assert "websockets_routes_broker_stateconnected" not in found
+
+
+def test_metrics_say_what_they_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(EndpointError, match=r"websockets-routes\[metrics\]"):
+        Router().metrics()
