@@ -42,6 +42,7 @@ from .presence_errors import InvalidPresence, PresenceTooLarge
 from .protocol import Protocol
 from .pubsub import (
     Filter,
+    Latency,
     Message,
     Overflow,
     Position,
@@ -55,7 +56,7 @@ from .pubsub import (
 from .resource import Resource, delete, get, patch, post, put, websocket
 from .route import Route
 from .router import Router
-from .stats import Stats
+from .stats import RouteStats, Stats
 
 __all__ = [
     "BacklogFull",
@@ -79,6 +80,7 @@ __all__ = [
     "InvalidResponse",
     "InvalidTopic",
     "InvalidTrustedProxy",
+    "Latency",
     "LoadError",
     "Message",
     "MountError",
@@ -97,6 +99,7 @@ __all__ = [
     "Registrar",
     "Resource",
     "Route",
+    "RouteStats",
     "RoutedPath",
     "Router",
     "RoutesError",

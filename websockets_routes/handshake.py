@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections import Counter
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from itertools import chain
@@ -19,6 +18,7 @@ from typing import Any, NamedTuple, cast
 from websockets import CloseCode, Request, Response, State
 from websockets.asyncio.server import ServerConnection
 
+from .admissions import Admissions
 from .answering import failed_early
 from .checks import check_host, check_origin, has_room, host_of
 from .closing import close_in_time, close_reason
@@ -77,8 +77,7 @@ class Handshake:
         open_timeout: Seconds that the steps may take where the connection is open
             already. In the handshake, ``open_timeout`` of the server counts, which
             ``websockets`` tells nobody else.
-        accepted_count: Handshakes that were accepted.
-        refused_counts: Handshakes that were refused, by status.
+        admissions: What became of the handshakes so far.
     """
 
     def __init__(self, table: RouteTable, scope: Scope) -> None:
@@ -87,8 +86,7 @@ class Handshake:
         self.hosts: HostTable[HostRoutes] = HostTable()
         self.not_found: NotFound | None = None
         self.open_timeout: float | None = 10
-        self.accepted_count = 0
-        self.refused_counts: Counter[int] = Counter()
+        self.admissions = Admissions()
 
     async def process_request(
         self, connection: ServerConnection, request: Request, hook: Hook | None = None
@@ -105,7 +103,7 @@ class Handshake:
         if connection.protocol.eof_sent:
             failed_early(connection)
         if not has_room(connection):
-            self.refused_counts[HTTPStatus.SERVICE_UNAVAILABLE] += 1
+            self.admissions[None, HTTPStatus.SERVICE_UNAVAILABLE] += 1
             return text_response(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections")
         try:
             check_host(request)
@@ -148,10 +146,11 @@ class Handshake:
             raise
         except Exception as error:
             response = await self._failed(connection, request, path, error)
+        route = _with_path(connection).path.route
         if response is None:
-            self.accepted_count += 1
+            self.admissions[route, HTTPStatus.SWITCHING_PROTOCOLS] += 1
             return None
-        self.refused_counts[response.status_code] += 1
+        self.admissions[route, response.status_code] += 1
         if request.method == "HEAD":
             response.body = b""
         return response

@@ -383,6 +383,11 @@ class Protocol(SendingConnection, Proxied):
         """Begin with a connection that asked for an upgrade; for this package."""
         super().connection_made(transport)
 
+    def _abort_stalled(self) -> None:
+        if self.router is not None:
+            self.router.root.stalls += 1
+        super()._abort_stalled()
+
     def connection_lost(self, exc: Exception | None) -> None:
         if self._expiry is not None:
             self._expiry.cancel()

@@ -356,14 +356,17 @@ class Router(Connecting):
     def stats(self) -> Stats:
         """Take a snapshot of the numbers; a mounted router has those of its root.
 
-        It costs a look at each subscriber, a few milliseconds for 100,000.
+        It costs a look at each subscriber, a few milliseconds for 100,000. From the
+        first one on latencies are measured; see ``Topics.statistics``.
         """
         root = cast(Router, self.root)
         broker = root.topics.broker
+        admissions = root.handshake.admissions
         return Stats(
             root._servers.count(),
-            root.handshake.accepted_count,
-            MappingProxyType(dict(root.handshake.refused_counts)),
+            *admissions.in_all(),
+            MappingProxyType(admissions.by_route()),
+            root.stalls,
             root.topics.statistics(),
             root.topics.queue_bytes,
             None if broker is None else broker.state,

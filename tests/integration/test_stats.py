@@ -13,7 +13,7 @@ from websockets.exceptions import InvalidStatus
 
 from tests.integration.servers import connecting, serving, until
 from tests.integration.test_topics import Hall
-from websockets_routes import EndpointError, Router, Topics
+from websockets_routes import EndpointError, Router, RouteStats, Topics
 from websockets_routes.brokers import MemoryBroker, State
 
 
@@ -52,7 +52,8 @@ async def test_a_snapshot_counts_what_there_is_and_what_was() -> None:
     router = hall.router
     before = router.stats()
     assert before[:3] == (0, 0, {})
-    assert before[4:] == (0, None)
+    assert before.routes == {}
+    assert (before.stalls, before.queue_bytes, before.broker) == (0, 0, None)
 
     @router.before_handshake
     def look(ws: Any, path: Any) -> Any:
@@ -72,12 +73,18 @@ async def test_a_snapshot_counts_what_there_is_and_what_was() -> None:
         assert stats.connections == 2
         assert stats.accepted == 2
         assert stats.refused == {403: 1, 404: 2}
-        assert stats.topics == router.topics.statistics()
+        assert stats.routes == {
+            "": RouteStats(0, {404: 2}),
+            "/hold": RouteStats(2, {403: 1}),
+        }
+        assert stats.topics[:10] == router.topics.statistics()[:10]
         assert (stats.topics.subscribers, stats.topics.queued) == (1, 1)
         assert stats.broker is None
         # What was taken stays as it is.
         with pytest.raises(TypeError):
             stats.refused[404] = 7  # type: ignore[index]
+        with pytest.raises(TypeError):
+            stats.routes["/hold"] = stats.routes[""]  # type: ignore[index]
         await client.close()
         await until(lambda: router.stats().connections == 1)
         await refuse(f"{hall.url}/nowhere")
@@ -91,6 +98,7 @@ async def test_handshakes_count_that_find_no_room() -> None:
         await hall.join()
         await refuse(f"{hall.url}/hold")
         assert hall.router.stats().refused == {503: 1}
+        assert hall.router.stats().routes[""].refused == {503: 1}
 
 
 async def test_bytes_count_that_wait_for_who_reads_slowly() -> None:
@@ -115,6 +123,40 @@ async def test_bytes_count_that_wait_for_who_reads_slowly() -> None:
         await until(lambda: hall.router.stats().queue_bytes == 0)
 
 
+async def test_connections_count_whose_peer_takes_nothing() -> None:
+    hall = Hall()
+    async with hall.open(stall_timeout=0.2, max_backlog=2**30, compression=None):
+        ws, client = await hall.join(max_queue=1)
+        await ws.subscribe("room/a")
+        client.transport.pause_reading()
+        while not ws.paused:
+            hall.router.publish("room/a", b"x" * 65_536)
+            await asyncio.sleep(0)
+        await ws.wait_closed()
+        client.transport.abort()
+        assert hall.router.stats().stalls == 1
+
+
+async def test_latencies_are_measured_from_the_first_snapshot_on() -> None:
+    hall = Hall(Router(topics=Topics(MemoryBroker())))
+    async with hall.open():
+        ws, client = await hall.join()
+        await ws.subscribe("room/a")
+        await hall.router.publish("room/a", "one")
+        await client.recv()
+        topics = hall.router.stats().topics
+        assert (topics.delivery, topics.confirmation) == (None, None)
+        for _ in range(3):
+            await hall.router.publish("room/a", "two")
+            await client.recv()
+        hall.router.publish("nobody/hears", "three")
+        topics = hall.router.stats().topics
+        assert topics.delivery is not None
+        assert topics.confirmation is not None
+        assert (topics.delivery.count, topics.confirmation.count) == (3, 4)
+        assert 0 < topics.delivery.p50 <= topics.delivery.p99 <= topics.delivery.highest
+
+
 async def test_the_state_of_the_broker_is_told() -> None:
     router = Router(topics=Topics(MemoryBroker()))
     assert router.stats().broker is State.NEW
@@ -126,12 +168,19 @@ async def test_the_state_of_the_broker_is_told() -> None:
 async def test_prometheus_reads_the_numbers() -> None:
     hall = Hall(Router(topics=Topics(MemoryBroker())))
     hall.router.metrics(name="metrics")
+
+    @hall.router.before_handshake
+    def look(ws: Any, path: Any) -> Any:
+        return (403, {}, b"") if path.query == "refused" else None
+
     assert hall.router.url_for("metrics") == "/metrics"
     async with hall.open():
         ws, _ = await hall.join()
         await ws.subscribe("room/a")
+        hall.router.stats()  # from now on it measures
         await hall.router.publish("room/a", "x")
         await refuse(f"{hall.url}/nowhere")
+        await refuse(f"{hall.url}/hold?refused")
         kind, text = await read(f"{hall.url}/metrics")
         assert kind.startswith("text/plain; version=")
         found = values(text)
@@ -140,10 +189,18 @@ async def test_prometheus_reads_the_numbers() -> None:
         assert kind.startswith("application/openmetrics-text")
         assert text.endswith("# EOF\n")
     prefix = "websockets_routes_"
+    latencies = [
+        f"{prefix}latency_seconds{of}{quantile}"
+        for of in ("delivery", "confirmation")
+        for quantile in ("0.5", "0.99", "1")
+    ]
     assert {key.removeprefix(prefix): value for key, value in found.items()} == {
         "connections": found[f"{prefix}connections"],
-        "handshakes_accepted_total": 1,
+        "handshakes_accepted_total/hold": 1,
+        "handshakes_accepted_total": 0,
         "handshakes_refused_total404": 1,
+        "handshakes_refused_total/hold403": 1,
+        "stalls_total": 0,
         "topics": 1,
         "subscribers": 1,
         "subscriptions": 1,
@@ -159,7 +216,7 @@ async def test_prometheus_reads_the_numbers() -> None:
         "broker_stateconnected": 1,
         "broker_statereconnecting": 0,
         "broker_stateclosed": 0,
-    }
+    } | {key.removeprefix(prefix): found[key] for key in latencies}
 
 
 async def test_metrics_of_ones_own_can_be_added() -> None:

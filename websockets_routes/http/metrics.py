@@ -61,16 +61,24 @@ class MetricsEndpoint:
 def _metrics(stats: Stats) -> Iterator[Metric]:
     connections = "WebSocket connections, those in their handshake included."
     yield _gauge("connections", connections, stats.connections)
-    accepted = "Handshakes that were accepted."
-    yield _counter("handshakes_accepted", accepted, stats.accepted)
+    accepted = CounterMetricFamily(
+        f"{_PREFIX}_handshakes_accepted",
+        "Handshakes that were accepted, by the template of their route.",
+        labels=["route"],
+    )
     refused = CounterMetricFamily(
         f"{_PREFIX}_handshakes_refused",
-        "Handshakes that were refused, by HTTP status.",
-        labels=["status"],
+        "Handshakes that were refused, by the template of their route and HTTP status.",
+        labels=["route", "status"],
     )
-    for status, number in sorted(stats.refused.items()):
-        refused.add_metric([str(status)], number)
+    for route, counts in stats.routes.items():
+        accepted.add_metric([route], counts.accepted)
+        for status, number in sorted(counts.refused.items()):
+            refused.add_metric([route, str(status)], number)
+    yield accepted
     yield refused
+    stalls = "Connections that were aborted because their peer took nothing."
+    yield _counter("stalls", stalls, stats.stalls)
     for field, (name, meaning) in _HELD.items():
         yield _gauge(name, meaning, getattr(stats.topics, field))
     for field, (name, meaning) in _DONE.items():
@@ -84,6 +92,23 @@ def _metrics(stats: Stats) -> Iterator[Metric]:
         for state in State:
             broker.add_metric([state.value], state is stats.broker)
         yield broker
+    yield _latencies(stats)
+
+
+def _latencies(stats: Stats) -> Metric:
+    latency = GaugeMetricFamily(
+        f"{_PREFIX}_latency_seconds",
+        "How long it took in the last minute to write what was published (delivery), "
+        "or until the broker had confirmed it (confirmation).",
+        labels=["of", "quantile"],
+    )
+    for name in ("delivery", "confirmation"):
+        found = getattr(stats.topics, name)
+        if found is not None:
+            latency.add_metric([name, "0.5"], found.p50)
+            latency.add_metric([name, "0.99"], found.p99)
+            latency.add_metric([name, "1"], found.highest)
+    return latency
 
 
 def _gauge(name: str, meaning: str, value: float) -> Metric:

@@ -1,6 +1,7 @@
 """Publish and subscribe: topics, who hears them, and how messages get there."""
 
 from ..brokers.base import Position
+from .latency import Latency
 from .message import Message, json_envelope
 from .names import Filter
 from .overflow import Overflow
@@ -10,6 +11,7 @@ from .topics import Topics
 
 __all__ = [
     "Filter",
+    "Latency",
     "Message",
     "Overflow",
     "Position",

@@ -67,18 +67,21 @@ class History:
         """Keep a message that was made with the next offset, and the epoch."""
         assert envelope.offset == self.offset + 1, "offsets leave none out"
         self.offset += 1
-        self.used = self._clock()
-        self._kept.append((self.used, envelope))
+        now = self.used = self._clock()
+        self._kept.append((now, envelope))
         self.size += len(envelope.data)
-        self.trim(policy)
+        self._trim(policy, now)
 
     def trim(self, policy: HistoryPolicy) -> None:
         """Forget what is too much or too old."""
+        self._trim(policy, self._clock())
+
+    def _trim(self, policy: HistoryPolicy, now: float) -> None:
         kept = self._kept
         while kept and (len(kept) > policy.length or self.size > self._max_bytes):
             self.size -= len(kept.popleft()[1].data)
         if policy.ttl is not None:
-            limit = self._clock() - policy.ttl
+            limit = now - policy.ttl
             while kept and kept[0][0] <= limit:
                 self.size -= len(kept.popleft()[1].data)
 

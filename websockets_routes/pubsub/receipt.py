@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from ..brokers.base import Published
 from ..brokers.link import logger
+from .latency import Latency
 from .names import Filter
 
 __all__ = [
@@ -83,13 +84,23 @@ class HistoryReceipt(Receipt):
 
     Args:
         counts: The counts; None if they are not known yet.
-        published: What was given.
+        offset: Its offset, if any.
+        epoch: What the offset counts in.
+        duplicate: Whether its idempotency key was known.
     """
 
     __slots__ = ("duplicate", "epoch", "offset")
 
-    def __init__(self, counts: Receipt | None, published: Published) -> None:
-        self.offset, self.epoch, self.duplicate = published
+    def __init__(
+        self,
+        counts: Receipt | None,
+        offset: int | None = None,
+        epoch: str | None = None,
+        duplicate: bool = False,
+    ) -> None:
+        self.offset = offset
+        self.epoch = epoch
+        self.duplicate = duplicate
         self.count(counts)
 
     def count(self, counts: Receipt | None) -> None:
@@ -110,13 +121,25 @@ class BrokerReceipt(HistoryReceipt):
     Args:
         topic: The name of the topic.
         confirmed: Called with the receipt once the engine has the message.
+
+    Attributes:
+        began: When it was published, by the clock of whoever measures that; or None.
     """
 
-    __slots__ = ("__weakref__", "_awaited", "_confirmed", "_error", "_future", "topic")
+    __slots__ = (
+        "__weakref__",
+        "_awaited",
+        "_confirmed",
+        "_error",
+        "_future",
+        "began",
+        "topic",
+    )
 
     def __init__(self, topic: str, confirmed: Callable[[BrokerReceipt], None]) -> None:
-        super().__init__(None, Published())
+        super().__init__(None)
         self.topic = topic
+        self.began: float | None = None
         self._awaited = False
         self._error: BaseException | None = None
         self._confirmed = confirmed
@@ -197,6 +220,9 @@ class Statistics(NamedTuple):
         displaced: Older messages that were dropped to make room.
         closed: Messages that found a subscriber closing, or closed it.
         lost: Messages that waited for slow subscribers and were given up.
+        delivery: How long the turns of the event loop took in which messages were
+            delivered: from the first that was queued until all were written.
+        confirmation: How long the broker took to confirm what was published here.
     """
 
     names: int
@@ -209,3 +235,5 @@ class Statistics(NamedTuple):
     displaced: int
     closed: int
     lost: int
+    delivery: Latency | None = None
+    confirmation: Latency | None = None

@@ -21,6 +21,7 @@ from ..brokers.link import Backoff, logger
 from ..brokers.opening import open_broker
 from ..exceptions import NotServing, WrongThread
 from .attendance import CHANNEL, Attendance
+from .latency import Latencies
 from .names import Filter
 from .outbox import Outbox
 from .receipt import BrokerReceipt, Receipt
@@ -98,6 +99,8 @@ class Relay:
         self._prefix = token_hex(8)
         self._numbers = count()
         self._tasks: set[asyncio.Task[None]] = set()
+        # How long the broker takes to confirm; None if nobody wants to know.
+        self.latencies: Latencies | None = None
 
     # The beginning and the end
 
@@ -184,6 +187,8 @@ class Relay:
                 "use publish_threadsafe() to reach it"
             )
         receipt = BrokerReceipt(envelope.topic, self._confirmed)
+        if self.latencies is not None:
+            receipt.began = self.latencies.clock()
         self._sent[envelope.id] = receipt
         receipt.follow(
             self.broker.publish(
@@ -193,6 +198,8 @@ class Relay:
         return receipt
 
     def _confirmed(self, receipt: BrokerReceipt) -> None:
+        if self.latencies is not None and receipt.began is not None:
+            self.latencies.add(receipt.began)
         if receipt.matched is None and not self._node.has_audience(receipt.topic):
             receipt.count(Receipt())  # it does not come back
 

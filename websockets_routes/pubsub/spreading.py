@@ -19,6 +19,7 @@ from .names import Filter
 from .outbox import Outbox
 from .overflow import Overflow
 from .receipt import Receipt
+from .topic import Topic
 from .tracks import Track
 
 __all__ = ["Spreading"]
@@ -73,13 +74,15 @@ class Spreading(Hearing):
             original = message.original
             ws.loop.call_soon(self._dropped.call, ws, message.topic, original)
 
-    def _wire(self, envelope: Envelope) -> Message:
+    def _declared(self, topic: str) -> Topic | None:
+        found = self._declarations.match(topic) if self._declarations else None
+        return None if found is None else found[0]
+
+    def _wire(self, envelope: Envelope, declared: Topic | None) -> Message:
         """Make what goes to connections."""
         topic, payload, text = envelope.topic, envelope.data, envelope.text
         overflow, key = Overflow.CLOSE, None
-        found = self._declarations.match(topic) if self._declarations else None
-        if found is not None:
-            declared = found[0]
+        if declared is not None:
             overflow = declared.overflow
             if declared.key is not None:
                 key = declared.key(payload.decode() if text else payload)
@@ -90,12 +93,12 @@ class Spreading(Hearing):
         return Message(payload, text, topic, envelope.compress, overflow, key, self)
 
     def _count(self, receipt: Receipt) -> None:
-        self._counts.queued += receipt.queued
-        self._tally(receipt)
-
-    def _tally(self, receipt: Receipt) -> None:
-        """Count what did not go as it does where nobody is slow."""
         counts = self._counts
+        counts.queued += receipt.queued
+        if receipt.queued == receipt.matched and not (
+            receipt.conflated or receipt.displaced
+        ):
+            return  # as it goes where nobody is slow
         counts.conflated += receipt.conflated
         counts.dropped += receipt.dropped
         counts.displaced += receipt.displaced
@@ -135,7 +138,8 @@ class Spreading(Hearing):
         audience = self._subscriptions.audience(envelope.topic)
         if not audience:
             return Receipt()
-        message = self._wire(envelope)  # before anyone is left out: it may change who
+        # Before anyone is left out: it may change who hears the topic.
+        message = self._wire(envelope, self._declared(envelope.topic))
         audience = self._subscriptions.audience(envelope.topic)
         if track is not None:
             audience = track.lacking(audience, envelope)

@@ -328,7 +328,7 @@ class Subscribing(Attending):
         for envelope in envelopes:
             if envelope.origin == client:
                 continue
-            message = self._wire(envelope)
+            message = self._wire(envelope, self._declared(envelope.topic))
             self._delivery.deliver(message, (outbox,))
             size += len(message.payload)
             if size >= outbox.limit or outbox.backlog is not None:

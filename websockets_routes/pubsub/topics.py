@@ -12,20 +12,21 @@ from typing import Any, Self
 from websockets.asyncio.server import ServerConnection
 from websockets.typing import DataLike
 
-from ..brokers.base import Broker, Envelope, HistoryPolicy, Published
+from ..brokers.base import Broker, Envelope, Published
 from ..brokers.opening import open_broker
 from ..exceptions import NotServing
 from ..opcodes import OpCode
 from ..serializer import Serializer
 from .clients import client_key_of
 from .frames import Message, encode_payload
-from .history import History
+from .latency import Latencies
 from .names import Filter, check_levels, check_name
 from .outbox import MAX_BACKLOG
 from .overflow import Overflow
 from .receipt import HistoryReceipt, Receipt, Statistics
 from .relay import Relay
 from .subscribing import Subscribing
+from .topic import Topic
 
 __all__ = ["BROKER_VARIABLE", "Topics"]
 
@@ -218,115 +219,90 @@ class Topics(Subscribing):
             check_name(topic)
             check_levels(topic, self.max_length, self.max_levels)
         payload, text = encode_payload(message, opcode)
-        if self._beyond or idempotency_key is not None:
-            receipt = self._publish_beyond(
-                topic, payload, text, message, exclude, compress, idempotency_key
+        found = self._declarations.match(topic) if self._declarations else None
+        declared = None if found is None else found[0]
+        if self._beyond and self._relay is not None:
+            if declared is not None and declared.key is not None:
+                hash(declared.key(message))  # so that it fails here, not on all nodes
+            origin = None if exclude is None else client_key_of(exclude)
+            name = self._relay.next_id()
+            envelope = Envelope(
+                topic, payload, text, origin, name, time.time(), compress=compress
             )
-            if receipt is not None:
-                return receipt
+            policy = None if declared is None else declared.history
+            sent = self._relay.publish(envelope, policy, idempotency_key)
+            self._published += 1
+            return sent
+        if idempotency_key is not None or (declared is not None and declared.is_kept):
+            return self._publish_kept(
+                declared, topic, payload, text, exclude, compress, idempotency_key
+            )
         if not subscriptions.audience(topic):
             self._published += 1
             return Receipt()
         overflow, key = Overflow.CLOSE, None
-        found = self._declarations.match(topic) if self._declarations else None
-        if found is not None:
-            overflow = found[0].overflow
-            if found[0].key is not None:
+        if declared is not None:
+            overflow = declared.overflow
+            if declared.key is not None:
                 # It may change who hears the topic.
-                key = found[0].key(message)
+                key = declared.key(message)
                 hash(key)
         self._published += 1
-        audience = subscriptions.audience(topic)
-        excluded = getattr(exclude, "outbox", None)
-        if self._clients and exclude is not None:
-            audience, excluded = self._without_connection(audience, exclude)
-        receipt = self._delivery.deliver(
-            Message(payload, text, topic, compress, overflow, key, self),
-            audience,
-            excluded,
-        )
-        self._counts.queued += receipt.queued
-        if receipt.queued != receipt.matched or receipt.conflated or receipt.displaced:
-            self._tally(receipt)
-        return receipt
+        wire = Message(payload, text, topic, compress, overflow, key, self)
+        return self._deliver(wire, topic, exclude)
 
-    def _publish_beyond(
+    def _publish_kept(
         self,
+        declared: Topic | None,
         topic: str,
         payload: bytes,
         text: bool,
-        message: DataLike,
         exclude: ServerConnection | None,
         compress: bool | None,
         idempotency_key: str | None,
-    ) -> Receipt | None:
-        """Publish what is not just delivered here and now; None if it is."""
-        found = self._declarations.match(topic) if self._declarations else None
-        declared = None if found is None else found[0]
-        relay = self._relay
+    ) -> Receipt:
+        """Publish here what is kept, enveloped, or has a key."""
+        if idempotency_key is not None:
+            known = self._local.known(topic, idempotency_key)
+            if known is not None:
+                return HistoryReceipt(Receipt(), *known)
         policy = None if declared is None else declared.history
-        is_kept = declared is not None and declared.is_kept
-        if relay is None and idempotency_key is None and not is_kept:
-            return None
+        history = None if policy is None else self._local.history(topic, policy)
         origin = None if exclude is None else client_key_of(exclude)
-        now = time.time()
-        if relay is None:
-            history = None if policy is None else self._local.history(topic, policy)
+        while True:
             offset = epoch = None
             if history is not None:
                 offset, epoch = history.offset + 1, history.epoch
             envelope = Envelope(
-                topic, payload, text, origin, "", now, offset, epoch, compress
+                topic, payload, text, origin, "", time.time(), offset, epoch, compress
             )
-            return self._publish_here(
-                envelope, history, policy, exclude, idempotency_key
-            )
-        if declared is not None and declared.key is not None:
-            hash(declared.key(message))  # the publisher hears that it fails, not nodes
-        envelope = Envelope(
-            topic, payload, text, origin, relay.next_id(), now, None, None, compress
-        )
-        published = relay.publish(envelope, policy, idempotency_key)
+            # Whatever fails, fails before anything is kept or delivered.
+            wire = None
+            if self._subscriptions.audience(topic):
+                wire = self._wire(envelope, declared)
+            if history is None or policy is None:
+                break
+            if history.offset + 1 == offset:
+                history.keep(envelope, policy)
+                break
+            # What made the message has published to the topic itself.
+        if idempotency_key is not None:
+            self._local.remember(topic, idempotency_key, Published(offset, epoch))
         self._published += 1
-        return published
+        counts = Receipt() if wire is None else self._deliver(wire, topic, exclude)
+        return HistoryReceipt(counts, offset, epoch)
 
-    def _publish_here(
-        self,
-        envelope: Envelope,
-        history: History | None,
-        policy: HistoryPolicy | None,
-        exclude: ServerConnection | None,
-        idempotency_key: str | None,
+    def _deliver(
+        self, message: Message, topic: str, exclude: ServerConnection | None
     ) -> Receipt:
-        topic = envelope.topic
-        if idempotency_key is not None:
-            known = self._local.known(topic, idempotency_key)
-            if known is not None:
-                return HistoryReceipt(Receipt(), known)
-        # Whatever fails, fails before anything is kept or delivered.
-        wire = self._wire(envelope) if self.has_audience(topic) else None
-        if history is not None and policy is not None:
-            if envelope.offset != history.offset + 1:
-                # What made the message has published to the topic itself.
-                moved = envelope._replace(offset=history.offset + 1)
-                return self._publish_here(
-                    moved, history, policy, exclude, idempotency_key
-                )
-            history.keep(envelope, policy)
-        published = Published(envelope.offset, envelope.epoch)
-        if idempotency_key is not None:
-            self._local.remember(topic, idempotency_key, published)
-        self._published += 1
-        if wire is None:
-            return HistoryReceipt(Receipt(), published)
-        # What made the message may have changed who hears it.
+        # Only now: what made the message may have changed who hears it.
         audience = self._subscriptions.audience(topic)
         excluded = getattr(exclude, "outbox", None)
         if self._clients and exclude is not None:
             audience, excluded = self._without_connection(audience, exclude)
-        counts = self._delivery.deliver(wire, audience, excluded)
-        self._count(counts)
-        return HistoryReceipt(counts, published)
+        receipt = self._delivery.deliver(message, audience, excluded)
+        self._count(receipt)
+        return receipt
 
     def publish_json(
         self,
@@ -397,8 +373,18 @@ class Topics(Subscribing):
         }
 
     def statistics(self) -> Statistics:
-        """Count what there is, and what became of the messages so far."""
+        """Count what there is, and what became of the messages so far.
+
+        From the first call on latencies are measured, of the last minute; they are
+        None where there was nothing to measure.
+        """
         counts = self._counts
+        delivery, relay = self._delivery, self._relay
+        delivery.latencies = delivery.latencies or Latencies()
+        confirmation = None
+        if relay is not None:
+            relay.latencies = relay.latencies or Latencies()
+            confirmation = relay.latencies.last_minute()
         return Statistics(
             names=len(self._subscriptions.names),
             subscribers=len(self._subscriptions.subscribers),
@@ -410,4 +396,6 @@ class Topics(Subscribing):
             displaced=counts.displaced,
             closed=counts.closed,
             lost=self._lost,
+            delivery=delivery.latencies.last_minute(),
+            confirmation=confirmation,
         )
