@@ -198,6 +198,50 @@ def test_history_is_printed_with_its_offsets(
     assert offsets == sorted(offsets, reverse="--reverse" in options)
 
 
+LOBBY = """\
+from websockets_routes import Router, Topics
+
+def router():
+    router = Router(topics=Topics(presence_ttl=4))
+    router.topic("lobby/{name}", presence=True)
+
+    @router.route("/{user}")
+    async def enter(ws):
+        user = ws.params["user"]
+        await ws.subscribe("lobby/7", as_=user, info={"name": f"{user} \\u2713"})
+        await ws.send("entered")
+        await ws.wait_closed()
+
+    return router
+"""
+
+
+def test_members_of_all_workers_are_printed(
+    engine: Valkey | Nats, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "served.py").write_text(LOBBY)
+    options = ("--workers", "2", "--host", "127.0.0.1", "--port", "0")
+    arguments = ["presence", "--broker", engine.url, "lobby/7"]
+    with (
+        supervised(tmp_path, *options, "--broker", engine.url) as found,
+        ExitStack() as stack,
+    ):
+        port = found.listening(2)
+        for worker, user in zip(found.workers, ("/ann", "/bob"), strict=True):
+            with stopped(*{*found.workers} - {worker}):
+                ws = stack.enter_context(connect_to(port, user))
+                assert ws.recv(timeout=TIMEOUT) == "entered"
+        assert main([*arguments, "--wait", "1.5"]) == 0
+        printed = sorted(capsys.readouterr().out.splitlines())
+        assert printed == [
+            'ann\t[{"name": "ann ✓"}]',
+            'bob\t[{"name": "bob ✓"}]',
+        ]
+        assert found.end() == 0
+    assert main([*arguments, "--wait", "0.1"]) == 0
+    assert capsys.readouterr().out == ""
+
+
 def test_the_environment_names_the_broker(
     valkey: Valkey, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -221,6 +265,8 @@ def test_the_environment_names_the_broker(
             "ttl is a number of seconds",
         ),
         (["publish", "--broker", "redis://127.0.0.1:1", "t", "x"], "broker redis://"),
+        (["presence", "--broker", "redis://h", "t/#"], "a name has no wildcard"),
+        (["presence", "--broker", "redis://127.0.0.1:1", "t"], "broker redis://"),
     ],
 )
 def test_what_goes_wrong_is_told_in_one_line(
@@ -239,8 +285,14 @@ def test_what_goes_wrong_is_told_in_one_line(
 
 @pytest.mark.parametrize(
     "arguments",
-    [["subscribe", "t", "--count", "0"], ["history", "t"], ["publish", "t"]],
-    ids=["count", "length", "message"],
+    [
+        ["subscribe", "t", "--count", "0"],
+        ["history", "t"],
+        ["publish", "t"],
+        ["presence", "t", "--wait", "0"],
+        ["presence", "t", "--wait", "soon"],
+    ],
+    ids=["count", "length", "message", "wait", "number"],
 )
 def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as exited:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import os
 import re
 import signal
@@ -17,10 +18,16 @@ from uuid import uuid4
 from .broker_errors import BrokerError
 from .brokers import Broker, Envelope, HistoryPolicy, MemoryBroker, open_broker
 from .exceptions import RoutesError
+from .limits import check_limit
+from .pubsub.attendance import Attendance
 from .pubsub.names import ANY, REST, Filter, check_name
+from .pubsub.presence_messages import MAX_INFO
 from .pubsub.topics import BROKER_VARIABLE
 
 __all__ = ["add_commands", "broker_url"]
+
+# For how long a node counts that says no more, in seconds: longer than any wait.
+_PRESENCE_TTL = 3600.0
 
 # What would break a line, or tell a terminal to do something.
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")
@@ -36,7 +43,7 @@ def broker_url(options: argparse.Namespace) -> str | None:
 
 
 def add_commands(commands: Any) -> None:
-    """Add ``publish``, ``subscribe`` and ``history`` to a parser's sub-commands."""
+    """Add the commands to a parser's sub-commands."""
     publish = _add(commands, "publish", _publish, "publish a message to a topic")
     publish.add_argument("topic", help="the name of the topic")
     publish.add_argument("message", help="the message; - reads it from standard input")
@@ -60,6 +67,19 @@ def add_commands(commands: Any) -> None:
         "--last", type=_positive, metavar="N", help="only the newest N messages"
     )
     history.add_argument("--reverse", action="store_true", help="newest first")
+
+    presence = _add(
+        commands, "presence", _presence, "print the members of a topic, on all nodes"
+    )
+    presence.add_argument("topic", help="the name of the topic")
+    presence.add_argument(
+        "--wait",
+        type=_seconds,
+        default=4.0,
+        metavar="SECONDS",
+        help="how long to collect what nodes answer; they may take an eighth of their "
+        "presence_ttl, if they were asked shortly before (default: 4)",
+    )
 
 
 def _add(
@@ -94,6 +114,16 @@ def _positive(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and int(text) > 0):
         raise argparse.ArgumentTypeError(f"a number from 1 on, not {text!r}")
     return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+        check_limit("--wait", seconds, optional=False)
+    except ValueError:
+        problem = f"a positive number of seconds, not {text!r}"
+        raise argparse.ArgumentTypeError(problem) from None
+    return seconds
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -215,9 +245,33 @@ async def _history(broker: Broker, options: argparse.Namespace) -> None:
         _print(str(envelope.offset), envelope)
 
 
+async def _presence(broker: Broker, options: argparse.Namespace) -> None:
+    check_name(options.topic)
+    attendance = Attendance(_PRESENCE_TTL, MAX_INFO, _ignore)
+
+    def receive(envelope: Envelope) -> None:
+        attendance.receive(envelope.data)
+
+    def gap(_: object) -> None:
+        attendance.gap()
+
+    async with _started(broker, receive, gap):
+        await attendance.start(broker)
+        try:
+            await asyncio.sleep(options.wait)
+            members = attendance.presence.members(options.topic)
+        finally:
+            await attendance.stop()
+    for member, infos in members.items():
+        _print_line(member, json.dumps(infos, ensure_ascii=False))
+
+
 def _print(label: str, envelope: Envelope) -> None:
+    _print_line(label, envelope.data.decode(errors="backslashreplace"))
+
+
+def _print_line(label: str, text: str) -> None:
     """Print one line, and see to it that it is one."""
-    text = envelope.data.decode(errors="backslashreplace")
     text = _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
     line = f"{label}\t{text}\n"
     sys.stdout.buffer.write(line.encode())

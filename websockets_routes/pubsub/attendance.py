@@ -65,6 +65,7 @@ class Attendance:
         self._starting = asyncio.Lock()
         self._number = 0
         self._due: asyncio.Handle | None = None
+        self._owed: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     # The beginning and the end
@@ -98,7 +99,7 @@ class Attendance:
         """Tell the others that all connections have left, and take part no more."""
         broker = self._broker
         self.forget()
-        for handle in (self._due, self._timer):
+        for handle in (self._due, self._owed, self._timer):
             if handle is not None:
                 handle.cancel()
         if broker is not None:
@@ -201,6 +202,13 @@ class Attendance:
             )
             self._sending.add(sent)
             sent.add_done_callback(self._sent)
+        owed = self.presence.owed
+        if owed is not None and self._owed is None:
+            self._owed = asyncio.get_running_loop().call_later(owed, self._send_owed)
+
+    def _send_owed(self) -> None:
+        self._owed = None
+        self._send()
 
     def _sent(self, sent: asyncio.Future[Published]) -> None:
         self._sending.discard(sent)

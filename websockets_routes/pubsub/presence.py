@@ -273,6 +273,13 @@ class Presence:
             messages.append(Heartbeat(self.node, sequence, digest))
         return [encode(message) for message in messages]
 
+    @property
+    def owed(self) -> float | None:
+        """Seconds until the full state can be taken that was asked for; else None."""
+        if not self._state_due:
+            return None
+        return max(0.0, self._state_after - self._clock())
+
     # What the other nodes tell
 
     def receive(self, message: bytes) -> list[Change]:
