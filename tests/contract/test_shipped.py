@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from websockets_routes.brokers import Envelope, MemoryBroker
-from websockets_routes.contract import BrokerContract, EngineContract
 from websockets_routes.contract.node import refused
+from websockets_routes.testing import BrokerContract, EngineContract
 
 
 async def test_what_is_not_filled_in_says_so() -> None:

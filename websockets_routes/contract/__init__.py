@@ -1,5 +1,7 @@
 """What every broker has to keep, as tests: subclass, and let pytest collect.
 
+    from websockets_routes.testing import BrokerContract
+
     class TestMyBroker(BrokerContract):
         @pytest.fixture(autouse=True)
         def prepare(self):
