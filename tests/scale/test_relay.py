@@ -341,6 +341,29 @@ async def test_what_is_started_twice_is_closed_twice() -> None:
         assert local.broker is None
 
 
+async def test_who_stays_while_the_broker_is_closed_hears_again() -> None:
+    gaps: list[Any] = []
+
+    async def run(broker: Scripted, hall: Hall) -> None:
+        topics = hall.router.topics
+        topics.on_gap(lambda topic: gaps.append(str(topic)))
+        ws, client = await hall.join()
+        await ws.subscribe("room/a")
+        await ws.subscribe(Filter("plain/+"))
+        await topics.close()
+        with pytest.raises(BrokerUnavailable):
+            await hall.router.publish("plain/a", "lost")
+        await topics.start()
+        assert sorted(gaps) == ["plain/+", "room/a"]
+        await hall.router.publish("room/a", "one")
+        await hall.router.publish("plain/a", "two")
+        assert await heard(ws, client) == ["one", "two"]
+        assert ws.unsubscribe("room/a")
+        await until(lambda: broker.calls[-1] == ("not", "room/a"))
+
+    await on_one_node(run)
+
+
 async def test_a_broker_that_does_not_start_is_closed_again() -> None:
     topics = Topics(broker := Scripted())
     broker.failures = [BrokerError("x", "wrong password")]

@@ -48,6 +48,9 @@ class Node(Protocol):
     def is_heard(self, topic: str | Filter) -> bool:
         """Tell whether anybody is subscribed to this very topic or filter."""
 
+    def heard(self) -> list[str | Filter]:
+        """List the topics and filters that anybody is subscribed to."""
+
     def has_audience(self, topic: str) -> bool:
         """Tell whether anybody would hear a message."""
 
@@ -116,11 +119,19 @@ class Relay:
                     await self.broker.start(self.receive, self.gap)
                     if self._node.has_presence:
                         await self._attendance.start(self.broker)
+                    await self._hear_again()
                 except BaseException:
                     await self._end()
                     raise
                 self.loop = asyncio.get_running_loop()
             self._starts += 1
+
+    async def _hear_again(self) -> None:
+        """Restore the interest of who stayed while the broker was closed."""
+        topics = self._node.heard()
+        await asyncio.gather(*map(self.hear, topics))
+        for topic in topics:
+            self._node.tell_gap(topic)
 
     async def close(self) -> None:
         """Disconnect, if nobody else has it started."""

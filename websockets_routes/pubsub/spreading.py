@@ -158,6 +158,10 @@ class Spreading(Hearing):
         """Tell whether anybody is subscribed to this very topic or filter."""
         return bool(self._subscriptions.subscribers_of(topic))
 
+    def heard(self) -> list[str | Filter]:
+        """List the topics and filters that anybody is subscribed to."""
+        return self._subscriptions.topics()
+
     def has_audience(self, topic: str) -> bool:
         """Tell whether anybody would hear a message."""
         return bool(self._subscriptions.audience(topic))
