@@ -99,15 +99,19 @@ class Attendance:
         """Tell the others that all connections have left, and take part no more."""
         broker = self._broker
         self.forget()
-        for handle in (self._due, self._owed, self._timer):
-            if handle is not None:
-                handle.cancel()
+        self._cancel()
         if broker is not None:
             self._send()
+            self._cancel()
             self._broker = None
             if broker.healthy and self._sending:
                 await asyncio.wait(self._sending, timeout=_FAREWELL)
         self._renew()
+
+    def _cancel(self) -> None:
+        for handle in (self._due, self._owed, self._timer):
+            if handle is not None:
+                handle.cancel()
 
     def forget(self) -> None:
         """Have all connections of this node leave."""
