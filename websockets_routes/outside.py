@@ -174,6 +174,10 @@ def _ignore(_: object) -> None:
     """Nothing is subscribed to."""
 
 
+def _tell_gap(topic: object) -> None:
+    _tell(f"messages of {topic} may be missing here: the broker was away")
+
+
 def _policy(options: argparse.Namespace) -> HistoryPolicy | None:
     if options.length is None:
         return None
@@ -222,10 +226,7 @@ async def _subscribe(broker: Broker, options: argparse.Namespace) -> None:
             if not left:
                 ended.set_result(None)
 
-    def gap(topic: object) -> None:
-        _tell(f"messages of {topic} may be missing here: the broker was away")
-
-    async with _started(broker, receive, gap):
+    async with _started(broker, receive, _tell_gap):
         await broker.subscribe(topic)
         _tell(f"subscribed to {topic}")
         await ended
@@ -252,10 +253,7 @@ async def _presence(broker: Broker, options: argparse.Namespace) -> None:
     def receive(envelope: Envelope) -> None:
         attendance.receive(envelope.data)
 
-    def gap(_: object) -> None:
-        attendance.gap()
-
-    async with _started(broker, receive, gap):
+    async with _started(broker, receive, _tell_gap):
         await attendance.start(broker)
         try:
             await asyncio.sleep(options.wait)

@@ -7,13 +7,14 @@ import importlib.util
 from typing import Any
 
 import pytest
+import websockets.asyncio.server
 from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.parser import text_string_to_metric_families
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.integration.servers import connecting, serving, until
 from tests.integration.test_topics import Hall
-from websockets_routes import EndpointError, Router, RouteStats, Topics
+from websockets_routes import EndpointError, Protocol, Router, RouteStats, Topics
 from websockets_routes.brokers import MemoryBroker, State
 
 
@@ -135,6 +136,29 @@ async def test_connections_count_whose_peer_takes_nothing() -> None:
         await ws.wait_closed()
         client.transport.abort()
         assert hall.router.stats().stalls == 1
+
+
+async def test_a_stalled_peer_of_no_router_counts_nowhere() -> None:
+    router = Router()
+    stalled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    @router.route("/")
+    async def flood(ws: Protocol) -> None:
+        ws.stall_timeout = 0.2
+        try:
+            while True:
+                await ws.send(b"x" * 65_536)
+        except ConnectionClosed:
+            stalled.set_result(None)
+
+    server = websockets.asyncio.server.serve(
+        router.handle, "127.0.0.1", 0, create_connection=Protocol, compression=None
+    )
+    async with serving(server) as url, connecting(f"{url}/", max_queue=1) as client:
+        client.transport.pause_reading()
+        await stalled
+        client.transport.abort()
+    assert router.stats().stalls == 0
 
 
 async def test_latencies_are_measured_from_the_first_snapshot_on() -> None:

@@ -304,9 +304,8 @@ class Outbox:
             return False
         # uvloop notices only at the end of a turn that it holds too much.
         await asyncio.sleep(0)
-        if self.backlog is not None:
-            await self.take_turn()
-            self.end_turn()
+        await self.take_turn()
+        self.end_turn()
         return True
 
     def end_turn(self) -> None:
