@@ -26,7 +26,9 @@ from .server_process import own_core
 
 __all__ = ["run"]
 
-WORKERS = (1, 2, 4)
+ASYNCIO, UVLOOP = "asyncio", "uvloop"
+#: How many workers, and on which event loop.
+SETUPS = ((1, ASYNCIO), (2, ASYNCIO), (4, ASYNCIO), (1, UVLOOP))
 MANY = 100  # subscribers, in all
 BURSTS = (1, 10)  # messages at once
 
@@ -47,14 +49,17 @@ def run(quick: bool, seconds: float = 0.4, repeat: int = 3) -> Iterator[Table]:
     if quick:
         seconds, repeat = 0.05, 1
     os.environ.update(MALLOC)
-    engines: dict[str, tuple[type[Engine], Mapping[str, WorkerKind], Sequence[int]]] = {
-        "Valkey": (Valkey, REDIS_SERVERS, WORKERS[:1] if quick else WORKERS),
-        "NATS": (Nats, NATS_SERVERS, WORKERS[:1]),
+    engines: dict[
+        str, tuple[type[Engine], Mapping[str, WorkerKind], Sequence[tuple[int, str]]]
+    ] = {
+        "Valkey": (Valkey, REDIS_SERVERS, SETUPS[:1] if quick else SETUPS),
+        "NATS": (Nats, NATS_SERVERS, SETUPS[:1]),
     }
-    for title, (engine, kinds, numbers) in engines.items():
+    for title, (engine, kinds, setups) in engines.items():
         latency, loads = latency_table(title), [load_table(title, n) for n in BURSTS]
-        for workers in numbers:
-            with own_core(0), Candidates(engine, kinds, workers) as candidates:
+        for number, loop in setups:
+            workers = f"{number}" if loop == ASYNCIO else f"{number}, {loop}"
+            with own_core(0), Candidates(engine, kinds, number, loop) as candidates:
                 few, alone = candidates.measure_few(seconds, repeat)
                 add_latencies(latency, workers, few, alone)
                 many = candidates.measure_many(seconds, repeat)
@@ -71,19 +76,22 @@ class Candidates:
         engine: Which engine.
         kinds: The kinds of workers.
         number: How many of each.
+        loop: Their event loop.
     """
 
     def __init__(
-        self, engine: type[Engine], kinds: Mapping[str, WorkerKind], number: int
+        self,
+        engine: type[Engine],
+        kinds: Mapping[str, WorkerKind],
+        number: int,
+        loop: str,
     ) -> None:
         self._stack = ExitStack()
         self._number = number
         self._engine = self._stack.enter_context(engine())
         self._workers = {
             name: [
-                self._stack.enter_context(
-                    start_worker(kind, self._engine.url, "asyncio")
-                )
+                self._stack.enter_context(start_worker(kind, self._engine.url, loop))
                 for _ in range(number)
             ]
             for name, kind in kinds.items()
@@ -157,7 +165,7 @@ def latency_table(engine: str) -> Table:
     )
 
 
-def add_latencies(table: Table, workers: int, laps: Laps, alone: list[float]) -> None:
+def add_latencies(table: Table, workers: str, laps: Laps, alone: list[float]) -> None:
     bare = [lap.arrivals for lap in laps[BY_HAND]]
     base = [median(each) for each in bare]
     for name, each in laps.items():
@@ -168,7 +176,7 @@ def add_latencies(table: Table, workers: int, laps: Laps, alone: list[float]) ->
     if alone:
         ratio = Ratio.of(alone, base)
         trip = f"{median(alone):.0f}"
-        table.rows.append((ALONE, f"{workers}", trip, "", f"{ratio}", ""))
+        table.rows.append((ALONE, workers, trip, "", f"{ratio}", ""))
     engine = median(lap.engine_cpu / lap.messages * 1e6 for lap in laps[OURS])
     ours = Ratio.of([median(lap.latencies) for lap in laps[OURS]], base)
     table.notes.append(
@@ -180,7 +188,7 @@ def add_latencies(table: Table, workers: int, laps: Laps, alone: list[float]) ->
 def add_latency(
     table: Table,
     name: str,
-    workers: int,
+    workers: str,
     laps: Sequence[Sequence[float]],
     base: Sequence[float],
     cpu: str,
@@ -191,7 +199,7 @@ def add_latency(
     table.rows.append(
         (
             name,
-            f"{workers}",
+            workers,
             f"{median(half):.0f}",
             f"{median(most):.0f}",
             f"{ratio} ({ratio.spread})",
@@ -219,7 +227,7 @@ def load_table(engine: str, burst: int) -> Table:
     )
 
 
-def add_load(table: Table, workers: int, laps: Laps) -> None:
+def add_load(table: Table, workers: str, laps: Laps) -> None:
     costs = {
         name: [lap.cpu / lap.deliveries * 1e6 for lap in each]
         for name, each in laps.items()
@@ -232,7 +240,7 @@ def add_load(table: Table, workers: int, laps: Laps) -> None:
         table.rows.append(
             (
                 name,
-                f"{workers}",
+                workers,
                 f"{median(lap.deliveries / lap.seconds for lap in each):,.0f}",
                 f"{1e6 / cost:,.0f}",
                 f"{cost:.1f}",
