@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument(
         "--seconds",
         type=float,
-        default=0.4,
+        default=0.3,
         help="how long a lap of scale takes; %(default)s by default",
     )
     parser.add_argument(

@@ -38,7 +38,7 @@ BARE, ALONE = "bare client", "bare sockets"
 Laps = Mapping[str, Sequence[Lap]]
 
 
-def run(quick: bool, seconds: float = 0.4, repeat: int = 3) -> Iterator[Table]:
+def run(quick: bool, seconds: float = 0.3, repeat: int = 3) -> Iterator[Table]:
     """Measure.
 
     Args:

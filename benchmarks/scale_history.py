@@ -94,7 +94,7 @@ def add_row(table: Table, subscribers: int, values: dict[str, list[float]]) -> N
         cells = f"{median(each):.1f}", f"{ratio} ({ratio.spread})"
         table.rows.append((name, f"{subscribers:,}", *cells))
     verdict = Ratio.of(values[HISTORY], values[PLAIN]).against(1.3)
-    table.notes.append(f"{subscribers:,} subscribers, {HISTORY} : {PLAIN} = {verdict}")
+    table.notes.append(f"subscribers: {subscribers:,}, {HISTORY} : {PLAIN} = {verdict}")
 
 
 def serve(kind: str, loop: str, deflate: bool, ready: Callable[[int], None]) -> None:
