@@ -53,6 +53,7 @@ class MemoryHub:
         self._clock = clock
         self._keys = IdempotencyKeys(clock)
         self._histories: dict[str, tuple[History, HistoryPolicy]] = {}
+        self._newest: str | None = None
         self.nodes: list[MemoryBroker] = []
 
     def __len__(self) -> int:
@@ -82,10 +83,13 @@ class MemoryHub:
 
     def history(self, topic: str, policy: HistoryPolicy) -> History:
         """Find or make the history of a topic."""
+        if topic == self._newest:
+            return self._histories[topic][0]
         # The one used last stands last.
         found = self._histories.pop(topic, None)
         history = found[0] if found else History(self._max_bytes, self._clock)
         self._histories[topic] = history, policy
+        self._newest = topic
         if found is None:
             self._sweep()  # it never takes the one that was used last
         return history

@@ -40,9 +40,21 @@ class Delivery:
         message: Message,
         audience: Collection[Outbox],
         exclude: Outbox | None = None,
+        receipt: Receipt | None = None,
     ) -> Receipt:
-        """Put a message into outboxes."""
-        receipt = Receipt(len(audience))
+        """Put a message into outboxes.
+
+        Args:
+            message: The message.
+            audience: The outboxes.
+            exclude: One of them that is left out, or None.
+            receipt: A receipt for the whole audience, or None for a new one.
+
+        Returns:
+            The receipt, with the counts.
+        """
+        if receipt is None:
+            receipt = Receipt(len(audience))
         filled = self._filled
         if not filled:
             assert self.loop is not None

@@ -67,10 +67,10 @@ class History:
         """Keep a message that was made with the next offset, and the epoch."""
         assert envelope.offset == self.offset + 1, "offsets leave none out"
         self.offset += 1
-        now = self.used = self._clock()
-        self._kept.append((now, envelope))
+        self.used = self._clock()
+        self._kept.append((self.used, envelope))
         self.size += len(envelope.data)
-        self._trim(policy, now)
+        self._trim(policy, self.used)
 
     def trim(self, policy: HistoryPolicy) -> None:
         """Forget what is too much or too old."""

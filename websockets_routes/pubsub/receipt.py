@@ -83,7 +83,7 @@ class HistoryReceipt(Receipt):
     """A receipt of what was given an offset, or an idempotency key.
 
     Args:
-        counts: The counts; None if they are not known yet.
+        matched: Subscribers that the message was for.
         offset: Its offset, if any.
         epoch: What the offset counts in.
         duplicate: Whether its idempotency key was known.
@@ -93,20 +93,18 @@ class HistoryReceipt(Receipt):
 
     def __init__(
         self,
-        counts: Receipt | None,
+        matched: int = 0,
         offset: int | None = None,
         epoch: str | None = None,
         duplicate: bool = False,
     ) -> None:
+        super().__init__(matched)
         self.offset = offset
         self.epoch = epoch
         self.duplicate = duplicate
-        self.count(counts)
 
-    def count(self, counts: Receipt | None) -> None:
+    def count(self, counts: Receipt) -> None:
         """Take over the counts."""
-        if counts is None:
-            counts = _UNKNOWN
         self.matched = counts.matched
         self.queued = counts.queued
         self.dropped = counts.dropped
@@ -137,7 +135,8 @@ class BrokerReceipt(HistoryReceipt):
     )
 
     def __init__(self, topic: str, confirmed: Callable[[BrokerReceipt], None]) -> None:
-        super().__init__(None)
+        super().__init__()
+        self.count(_UNKNOWN)
         self.topic = topic
         self.began: float | None = None
         self._awaited = False

@@ -6,7 +6,7 @@ import concurrent.futures
 import json as json_module
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Self
 
 from websockets.asyncio.server import ServerConnection
@@ -21,7 +21,7 @@ from .clients import client_key_of
 from .frames import Message, encode_payload
 from .latency import Latencies
 from .names import Filter, check_levels, check_name
-from .outbox import MAX_BACKLOG
+from .outbox import MAX_BACKLOG, Outbox
 from .overflow import Overflow
 from .receipt import HistoryReceipt, Receipt, Statistics
 from .relay import Relay
@@ -249,7 +249,7 @@ class Topics(Subscribing):
                 hash(key)
         self._published += 1
         wire = Message(payload, text, topic, compress, overflow, key, self)
-        return self._deliver(wire, topic, exclude)
+        return self._deliver(wire, subscriptions.audience(topic), exclude)
 
     def _publish_kept(
         self,
@@ -265,7 +265,7 @@ class Topics(Subscribing):
         if idempotency_key is not None:
             known = self._local.known(topic, idempotency_key)
             if known is not None:
-                return HistoryReceipt(Receipt(), *known)
+                return HistoryReceipt(0, *known)
         policy = None if declared is None else declared.history
         history = None if policy is None else self._local.history(topic, policy)
         origin = None if exclude is None else client_key_of(exclude)
@@ -289,18 +289,26 @@ class Topics(Subscribing):
         if idempotency_key is not None:
             self._local.remember(topic, idempotency_key, Published(offset, epoch))
         self._published += 1
-        counts = Receipt() if wire is None else self._deliver(wire, topic, exclude)
-        return HistoryReceipt(counts, offset, epoch)
-
-    def _deliver(
-        self, message: Message, topic: str, exclude: ServerConnection | None
-    ) -> Receipt:
+        if wire is None:
+            return HistoryReceipt(0, offset, epoch)
         # Only now: what made the message may have changed who hears it.
         audience = self._subscriptions.audience(topic)
+        receipt = HistoryReceipt(len(audience), offset, epoch)
+        return self._deliver(wire, audience, exclude, receipt)
+
+    def _deliver(
+        self,
+        message: Message,
+        audience: Collection[Outbox],
+        exclude: ServerConnection | None,
+        receipt: Receipt | None = None,
+    ) -> Receipt:
         excluded = getattr(exclude, "outbox", None)
         if self._clients and exclude is not None:
             audience, excluded = self._without_connection(audience, exclude)
-        receipt = self._delivery.deliver(message, audience, excluded)
+            if receipt is not None:
+                receipt.matched = receipt.queued = len(audience)
+        receipt = self._delivery.deliver(message, audience, excluded, receipt)
         self._count(receipt)
         return receipt
 
