@@ -20,7 +20,7 @@ from websockets_routes.brokers.nats import NatsBroker
 from websockets_routes.contract import Node
 from websockets_routes.contract.node import message
 
-from .engines import Nats, free_port
+from .engines import Nats
 
 QUICK = Backoff(first=0.02, longest=0.05)
 POLICY = HistoryPolicy(10)
@@ -46,8 +46,8 @@ def test_a_prefix_that_is_none_is_refused(prefix: str) -> None:
         NatsBroker("nats://127.0.0.1", prefix=prefix)
 
 
-async def test_no_engine_is_told_in_a_line_without_credentials() -> None:
-    broker = NatsBroker(f"nats://user:secret@127.0.0.1:{free_port()}")
+async def test_no_engine_is_told_in_a_line_without_credentials(deserted: int) -> None:
+    broker = NatsBroker(f"nats://user:secret@127.0.0.1:{deserted}")
     with pytest.raises(BrokerUnavailable) as raised:
         await broker.start(print, print)
     text = str(raised.value)

@@ -23,7 +23,7 @@ from websockets_routes.brokers.redis import RedisBroker
 from websockets_routes.contract import Node
 from websockets_routes.contract.node import message
 
-from .engines import Valkey, free_port
+from .engines import Valkey
 
 QUICK = Backoff(first=0.02, longest=0.05)
 POLICY = HistoryPolicy(10)
@@ -64,8 +64,8 @@ def test_a_url_that_is_none_is_refused(url: str, problem: str) -> None:
         RedisBroker(url)
 
 
-async def test_no_engine_is_told_in_a_line_without_credentials() -> None:
-    broker = RedisBroker(f"redis://user:secret@127.0.0.1:{free_port()}")
+async def test_no_engine_is_told_in_a_line_without_credentials(deserted: int) -> None:
+    broker = RedisBroker(f"redis://user:secret@127.0.0.1:{deserted}")
     with pytest.raises(BrokerUnavailable) as raised:
         await broker.start(print, print)
     text = str(raised.value)

@@ -95,9 +95,7 @@ class Pipe:
             asyncio.create_task(self._watch(ping)),
         ]
         try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                await task
+            await asyncio.gather(*tasks)  # none of them returns
         except (RedisError, OSError) as error:
             raise BrokerUnavailable(self._name, _text(error)) from None
         finally:
@@ -130,7 +128,11 @@ class Pipe:
             except ResponseError as error:
                 reply = error
             self._heard = True
-            received(reply)
+            try:
+                received(reply)
+            except (LookupError, TypeError, ValueError, AttributeError) as error:
+                problem = f"it answered what was not asked: {error!r:.100}"
+                raise BrokerUnavailable(self._name, problem) from None
             turn += 1
             if turn == _TURN:
                 turn = 0
