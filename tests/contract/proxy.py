@@ -70,7 +70,9 @@ class Proxy:
         pair = {writer, inner[1]}
         self._writers |= pair
         try:
-            await asyncio.gather(self._up(reader, inner[1]), self._down(inner[0], writer))
+            await asyncio.gather(
+                self._up(reader, inner[1]), self._down(inner[0], writer)
+            )
         finally:
             self._writers -= pair
             for each in pair:

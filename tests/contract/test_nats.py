@@ -4,40 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import signal
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import nats as client
 import pytest
 
 from websockets_routes import BrokerError, BrokerUnavailable, Filter
-from websockets_routes.brokers import Backoff, HistoryPolicy, Position, State
+from websockets_routes.brokers import HistoryPolicy, Position, State
 from websockets_routes.brokers.nats import NatsBroker
-from websockets_routes.contract import Node
 from websockets_routes.contract.node import message
 
 from .engines import Nats
+from .nodes import started_nats as started
 
-QUICK = Backoff(first=0.02, longest=0.05)
 POLICY = HistoryPolicy(10)
-
-
-@asynccontextmanager
-async def started(
-    url: str, *topics: str | Filter, **options: Any
-) -> AsyncIterator[Node]:
-    node = Node(NatsBroker(url, backoff=QUICK, memory=True, **options))
-    await node.broker.start(node.receive, node.gap)
-    try:
-        for topic in topics:
-            await node.broker.subscribe(topic)
-        yield node
-    finally:
-        await node.broker.close()
 
 
 @pytest.mark.parametrize("prefix", ["", ".", "a..b", "a b", "*", "a.>", "é"])
@@ -196,17 +176,16 @@ async def test_a_longer_window_is_made_so(nats: Nats, prefix: str) -> None:
 
 
 async def test_an_engine_that_hangs_is_found_out(mortal_nats: Nats) -> None:
-    assert mortal_nats.process is not None
     async with started(
         mortal_nats.url, "a", heartbeat=0.1, timeout=0.3, max_pending=1000
     ) as node:
         await node.broker.publish(message("a"), history=POLICY)
-        os.kill(mortal_nats.process.pid, signal.SIGSTOP)
-        try:
+        with mortal_nats.suspended():
             waiting = [
                 node.broker.publish(message("a")),
                 node.broker.publish(message("a"), history=POLICY),
             ]
+            subscribing = asyncio.create_task(node.broker.subscribe("b"))
             error = None
             while error is None:
                 future = node.broker.publish(message("a"))
@@ -216,19 +195,22 @@ async def test_an_engine_that_hangs_is_found_out(mortal_nats: Nats) -> None:
                     waiting.append(future)
             assert isinstance(error, BrokerUnavailable)
             assert "slow" in str(error)
+            assert not error.sent
             for each in await asyncio.gather(*waiting, return_exceptions=True):
                 assert isinstance(each, BrokerUnavailable)
+                assert each.sent
             with pytest.raises(BrokerUnavailable, match="not confirm"):
-                await node.broker.subscribe("b")
-        finally:
-            os.kill(mortal_nats.process.pid, signal.SIGCONT)
-        await node.until_gaps(1)
+                await subscribing
+        assert await node.until_gaps(1) == ["a"]
+        await node.broker.subscribe("b")
         await node.publish("b")
+        assert (await node.until(1))[-1].topic == "b"
 
 
 async def test_what_is_not_allowed_is_told(tmp_path: Path) -> None:
     file = tmp_path / "config"
-    deny = '{ publish: { deny: "*.m.*.no.>" }, subscribe: { deny: "*.m.*.no.>" } }'
+    no = '{ deny: ["*.m.*.no.>", "*.h.*.no.>"] }'
+    deny = f"{{ publish: {no}, subscribe: {no} }}"
     user = f'{{ user: "app", password: "pw", permissions: {deny} }}'
     file.write_text(f"authorization: {{ users: [{user}] }}")
     engine = Nats(tmp_path, "-c", str(file))
@@ -238,6 +220,8 @@ async def test_what_is_not_allowed_is_told(tmp_path: Path) -> None:
             for _ in range(2):
                 with pytest.raises(BrokerError, match="refused: permissions"):
                     await node.broker.publish(message("no"))
+                with pytest.raises(BrokerError, match="refused: permissions"):
+                    await node.broker.publish(message("no"), history=POLICY)
                 with pytest.raises(BrokerError, match="refused: permissions"):
                     await node.broker.subscribe("no")
             await node.publish("yes")

@@ -111,7 +111,9 @@ class Hearing:
             else:
                 ready()
             await pipe.run(
-                functools.partial(self._heard, pipe), functools.partial(self._send, pipe, "PING", []))
+                functools.partial(self._heard, pipe),
+                functools.partial(self._send, pipe, "PING", []),
+            )
         finally:
             self._pipe = None
             self._inbox.held = None
