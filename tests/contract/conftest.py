@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from nats import connect
+from nats.aio.client import Client
 
 from .engines import Nats, Valkey, reserve
 
@@ -21,6 +23,13 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
 def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nats]:
     with Nats(tmp_path_factory.mktemp("nats")).running() as engine:
         yield engine
+
+
+@pytest.fixture
+async def stranger(nats: Nats) -> AsyncIterator[Client]:
+    """Connect somebody to NATS who knows nothing of brokers."""
+    async with await connect(nats.url) as client:
+        yield client
 
 
 @pytest.fixture

@@ -81,8 +81,8 @@ class Engine:
     @contextmanager
     def running(self) -> Iterator[Self]:
         """Start it, and kill it in the end."""
-        self.start()
         try:
+            self.start()
             yield self
         finally:
             self.kill()

@@ -6,8 +6,8 @@ import asyncio
 import logging
 from pathlib import Path
 
-import nats as client
 import pytest
+from nats.aio.client import Client
 
 from websockets_routes import BrokerError, BrokerUnavailable, Filter
 from websockets_routes.brokers import HistoryPolicy, Position, State
@@ -68,9 +68,8 @@ async def test_wrong_credentials_fail_at_start(tmp_path: Path) -> None:
 
 
 async def test_what_strangers_publish_is_logged_and_dropped(
-    nats: Nats, caplog: pytest.LogCaptureFixture, prefix: str
+    nats: Nats, stranger: Client, caplog: pytest.LogCaptureFixture, prefix: str
 ) -> None:
-    stranger = await client.connect(nats.url)
     async with started(nats.url, "room", Filter("#"), prefix=prefix) as node:
         for payload in (b"", b"hello", b"W1" + b"\xff" * 100):
             await stranger.publish(f"{prefix}.m.-.room.~", payload)
@@ -85,7 +84,6 @@ async def test_what_strangers_publish_is_logged_and_dropped(
         await stranger.flush()
         await node.publish("room")
         assert len(await node.until(1)) == 1
-    await stranger.close()
     assert {record.levelno for record in caplog.records} == {logging.WARNING}
     assert len(caplog.records) >= 7
     assert all(len(record.message) < 300 for record in caplog.records)
@@ -120,9 +118,8 @@ async def test_a_message_that_is_too_large_is_refused(nats: Nats, prefix: str) -
 
 
 async def test_a_stream_that_is_deleted_is_made_again_with_another_epoch(
-    nats: Nats, prefix: str
+    nats: Nats, stranger: Client, prefix: str
 ) -> None:
-    stranger = await client.connect(nats.url)
     async with started(nats.url, "a", prefix=prefix) as node:
         first = await node.broker.publish(message("a"), history=POLICY)
         await stranger.jetstream().delete_stream(f"{prefix}_10")
@@ -141,11 +138,11 @@ async def test_a_stream_that_is_deleted_is_made_again_with_another_epoch(
         with pytest.raises(BrokerError):
             await node.broker.history("a", POLICY)
         assert (await node.broker.history("a", POLICY)).messages == ()
-    await stranger.close()
 
 
-async def test_a_stream_of_somebody_else_is_not_used(nats: Nats, prefix: str) -> None:
-    stranger = await client.connect(nats.url)
+async def test_a_stream_of_somebody_else_is_not_used(
+    nats: Nats, stranger: Client, prefix: str
+) -> None:
     await stranger.jetstream().add_stream(name=f"{prefix}_10", subjects=[f"{prefix}.x"])
     async with started(nats.url, "a", prefix=prefix) as node:
         with pytest.raises(BrokerError, match="is not ours"):
@@ -159,11 +156,11 @@ async def test_a_stream_of_somebody_else_is_not_used(nats: Nats, prefix: str) ->
         await stranger.jetstream().publish(f"{prefix}.h.13.b.~", b"hello")
         with pytest.raises(BrokerError, match="something else is on our subjects"):
             await node.broker.history("b", HistoryPolicy(13))
-    await stranger.close()
 
 
-async def test_a_longer_window_is_made_so(nats: Nats, prefix: str) -> None:
-    stranger = await client.connect(nats.url)
+async def test_a_longer_window_is_made_so(
+    nats: Nats, stranger: Client, prefix: str
+) -> None:
     async with started(nats.url, prefix=prefix) as node:
         for policy, stream in ((POLICY, f"{prefix}_10"), (None, f"{prefix}_keys")):
             for window, expected in ((60, 60), (200, 200), (100, 200)):
@@ -172,7 +169,6 @@ async def test_a_longer_window_is_made_so(nats: Nats, prefix: str) -> None:
                 )
                 info = await stranger.jetstream().stream_info(stream)
                 assert info.config.duplicate_window == expected
-    await stranger.close()
 
 
 async def test_an_engine_that_hangs_is_found_out(mortal_nats: Nats) -> None:

@@ -8,6 +8,7 @@ import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -347,21 +348,20 @@ async def test_what_was_allowed_and_is_not_any_more_is_not_lost_in_silence(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG, "websockets_routes")
+    rules: Any = {"enabled": True, "reset_channels": True}
     with with_rules(tmp_path, "&*") as engine:
         url = f"redis://app:pw@127.0.0.1:{engine.port}"
         async with (
             Redis.from_url(engine.url) as admin,
             started(url, "a", "b", Filter("c/#")) as node,
         ):
-            await admin.execute_command(
-                *["ACL", "SETUSER", "app", "resetchannels", "&websockets-routes:0:b/"]
-            )
+            await admin.acl_setuser("app", channels=["websockets-routes:0:b/"], **rules)
             async with asyncio.timeout(10):
                 while "', which was heard before: refused" not in caplog.text:  # noqa: ASYNC110
                     await asyncio.sleep(0.005)
             assert not node.broker.healthy
             assert node.gaps == []
-            await admin.execute_command(*["ACL", "SETUSER", "app", "&*"])
+            await admin.acl_setuser("app", channels=["*"], **rules)
             assert await node.until_gaps(3) == ["a", "b", "c/#"]
             await node.publish("a")
             await node.until(1)

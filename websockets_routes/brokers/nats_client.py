@@ -58,4 +58,8 @@ class SteadyClient(Client):
         writer = getattr(self._transport, "_io_writer", None)
         if writer is not None:
             writer.transport.abort()
+        if self.is_connecting:
+            # It would wait for the end of a connection whose TLS handshake failed,
+            # and that has been taken from it.
+            self._transport = None
         await super()._close(status, do_cbs)

@@ -137,6 +137,8 @@ class Session:
             if not problem.startswith("'"):  # not its own words
                 raise BrokerUnavailable(self._name, problem, sent=False) from None
             raise BrokerError(self._name, f"refused: {problem}") from None
+        except OSError as error:
+            raise BrokerUnavailable(self._name, str(error), sent=False) from None
         except (ImportError, ValueError) as error:
             raise BrokerError(self._name, f"cannot log in: {error}") from None
 

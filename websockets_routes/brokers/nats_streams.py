@@ -35,6 +35,10 @@ KEYS = "keys"
 
 _NAME_IN_USE = 10058
 
+# How many bytes are read at once. The engine cuts off who is sent more than its
+# max_pending, 64 MiB: it does not wait until it is taken.
+_PART = 1024 * 1024
+
 
 def message_id(topic: str, key: str) -> str:
     """Make the id by which a stream knows a message again."""
@@ -164,7 +168,7 @@ class Streams:
         republish = info.config.republish
         where = "" if republish is None else republish.dest or ""
         token = where.removeprefix(f"{self._subjects.prefix}.m.").removesuffix(".>")
-        if where != self._republished(token) or not token or "." in token:
+        if where != self._republished(token) or "." in token:
             problem = f"the stream {info.config.name} is not ours, or was changed"
             raise BrokerError(self._name, problem)
         return None if token == "-" else token  # noqa: S105 (no password)
@@ -233,10 +237,15 @@ class Streams:
         found: list[tuple[int, bytes]] = []
         while True:
             batch = 1_000_000 if limit is None else limit - len(found)
-            request = {"seq": first, "next_by_subj": subject, "batch": batch}
+            request = {
+                "seq": first,
+                "next_by_subj": subject,
+                "batch": batch,
+                "max_bytes": _PART,
+            }
             headers = await self._read_batch(token, request, found)
             if headers["Status"] not in ("204", "404"):
-                problem = f"refused: {headers.get('Description', headers['Status'])}"
+                problem = f"the stream cannot be read, status {headers['Status']}"
                 raise BrokerError(self._name, problem)
             pending = int(headers.get("Nats-Num-Pending", "0"))
             if not pending or not found or (limit is not None and len(found) >= limit):
