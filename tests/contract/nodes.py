@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from nats.aio.client import Client
+
 from websockets_routes import Filter
 from websockets_routes.brokers import Backoff, Broker
 from websockets_routes.brokers.nats import NatsBroker
@@ -42,3 +44,12 @@ async def started_redis(
 ) -> AsyncIterator[Node]:
     async with started(RedisBroker(url, backoff=QUICK, **options), *topics) as node:
         yield node
+
+
+async def settled(client: Client) -> None:
+    """Wait until the engine has done what a client sent; its flush may overtake it."""
+    inbox = client.new_inbox()
+    subscription = await client.subscribe(inbox)
+    await client.publish(inbox)
+    await subscription.next_msg(20)
+    await subscription.unsubscribe()

@@ -15,6 +15,7 @@ from websockets_routes.brokers.nats import NatsBroker
 from websockets_routes.contract.node import message
 
 from .engines import Nats
+from .nodes import settled
 from .nodes import started_nats as started
 
 POLICY = HistoryPolicy(10)
@@ -80,8 +81,7 @@ async def test_what_strangers_publish_is_logged_and_dropped(
         for subject in (f"{prefix}.m.-.a", f"{prefix}.m.-.%zz.~"):
             await stranger.publish(subject, frame)
         await stranger.publish(f"{prefix}.m.-.$SYS.~", frame)
-        await stranger.flush()
-        await stranger.flush()
+        await settled(stranger)
         await node.publish("room")
         assert len(await node.until(1)) == 1
     assert {record.levelno for record in caplog.records} == {logging.WARNING}

@@ -24,6 +24,7 @@ from websockets_routes.brokers.nats import NatsBroker
 from websockets_routes.contract.node import message, refused
 
 from .engines import Nats
+from .nodes import settled
 from .nodes import started_nats as started
 from .proxy import Proxy
 
@@ -121,6 +122,16 @@ async def test_an_engine_that_talks_nonsense_is_left_and_found_again(
         await node.until_gaps(1)
         await node.publish("a")
     assert only_warnings(caplog)
+
+
+async def test_whoever_does_not_wait_any_more_disturbs_nobody(
+    nats: Nats, prefix: str
+) -> None:
+    async with started(nats.url, "a", prefix=prefix) as node:
+        for policy in (None, POLICY):
+            node.broker.publish(message("a"), history=policy).cancel()
+            await node.broker.publish(message("a"), history=policy)
+        assert len(await node.until(4)) == 4
 
 
 # Interest that changes while the engine is slow
@@ -274,7 +285,7 @@ async def test_a_stream_that_does_not_answer_in_time_is_told(
         await node.broker.publish(message("a"), history=POLICY)
         await stranger.jetstream().delete_stream(f"{prefix}_10")
         await stranger.subscribe(f"{prefix}.h.>", cb=ask)
-        await stranger.flush()
+        await settled(stranger)
         error = await refused(node.broker.publish(message("a"), history=POLICY))
         assert error.sent
         # An answer that is too late, and what is none.
@@ -340,7 +351,7 @@ async def test_what_is_no_answer_of_jetstream_is_told(
             started(engine.url, "a") as node,
         ):
             await stranger.subscribe("$JS.API.>", cb=reply)
-            await stranger.flush()
+            await settled(stranger)
             with pytest.raises(BrokerError, match="answered something else"):
                 await node.broker.publish(message("a"), history=POLICY)
             with pytest.raises(BrokerError, match="answered something else"):

@@ -107,6 +107,35 @@ async def test_an_engine_that_talks_nonsense_is_left_and_found_again(
     assert all(record.exc_info is None for record in caplog.records)
 
 
+async def test_a_confirmation_of_something_else_is_none(
+    valkey: Valkey, prefix: str
+) -> None:
+    async with (
+        Proxy.before(valkey.port) as proxy,
+        started(through(proxy), "a", prefix=prefix) as node,
+    ):
+
+        def garble_once(data: bytes) -> bytes:
+            proxy.edit = bytes
+            return data.replace(b":b/", b":c/")
+
+        proxy.edit = garble_once
+        await node.broker.subscribe("b")
+        assert await node.until_gaps(1) == ["a"]
+        await node.publish("b")
+        await node.until(1)
+
+
+async def test_whoever_does_not_wait_any_more_disturbs_nobody(
+    valkey: Valkey, prefix: str
+) -> None:
+    async with started(valkey.url, "a", prefix=prefix) as node:
+        for policy in (None, POLICY):
+            node.broker.publish(message("a"), history=policy).cancel()
+            await node.publish("a")
+        assert len(await node.until(4)) == 4
+
+
 async def test_what_is_given_up_and_asked_for_again_is_heard(
     valkey: Valkey, prefix: str
 ) -> None:

@@ -95,10 +95,16 @@ class Pipe:
             asyncio.create_task(self._watch(ping)),
         ]
         try:
-            await asyncio.gather(*tasks)  # none of them returns
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            done.pop().result()  # none of them returns
         except (RedisError, OSError) as error:
             raise BrokerUnavailable(self._name, _text(error)) from None
         finally:
+            # redis-py would close it only when all that waits was written: never, if
+            # the engine hangs.
+            writer = getattr(self._connection, "_writer", None)
+            if writer is not None:
+                writer.transport.abort()
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
