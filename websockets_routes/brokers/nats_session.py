@@ -138,7 +138,8 @@ class Session:
                 raise BrokerUnavailable(self._name, problem, sent=False) from None
             raise BrokerError(self._name, f"refused: {problem}") from None
         except OSError as error:
-            raise BrokerUnavailable(self._name, str(error), sent=False) from None
+            problem = str(error) or type(error).__name__
+            raise BrokerUnavailable(self._name, problem, sent=False) from None
         except (ImportError, ValueError) as error:
             raise BrokerError(self._name, f"cannot log in: {error}") from None
 
