@@ -28,7 +28,6 @@ class Proxy:
         self._news = asyncio.Event()
         self._open = asyncio.Event()
         self._open.set()
-        self._limit = b""
         self._writers: set[asyncio.StreamWriter] = set()
 
     @classmethod
@@ -92,9 +91,25 @@ class Proxy:
     async def _down(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
+        held = bytearray()
+
+        async def write() -> None:
+            while True:
+                await self._open.wait()
+                await news.wait()
+                news.clear()
+                if self._open.is_set():
+                    data = bytes(held)
+                    held.clear()
+                    writer.write(self.edit(data))
+                else:
+                    news.set()
+
+        news = asyncio.Event()
+        writing = asyncio.create_task(write())
         with suppress(OSError):
             while data := await reader.read(65_536):
-                await self._open.wait()
-                writer.write(self.edit(data))
-                await writer.drain()
+                held += data
+                news.set()
+        writing.cancel()
         writer.close()

@@ -180,10 +180,10 @@ async def test_what_is_asked_for_again_while_all_is_restored_has_no_gap(
 
 
 @contextmanager
-def with_rules(folder: Path, *denied: str) -> Iterator[Nats]:
+def with_rules(folder: Path, *denied: str, publish: bool = False) -> Iterator[Nats]:
     file = folder / "config"
     engine = Nats(folder, "-c", str(file))
-    write_rules(file, *denied)
+    write_rules(file, *denied, publish=publish)
     with engine.running():
         yield engine
 
@@ -192,9 +192,10 @@ def user_url(engine: Nats) -> str:
     return f"nats://app:pw@127.0.0.1:{engine.port}"
 
 
-def write_rules(file: Path, *denied: str) -> None:
+def write_rules(file: Path, *denied: str, publish: bool = False) -> None:
     subjects = ", ".join(f'"*.m.*.{each}.>"' for each in denied)
-    rules = f"permissions: {{ subscribe: {{ deny: [{subjects}] }} }}"
+    kind = "publish" if publish else "subscribe"
+    rules = f"permissions: {{ {kind}: {{ deny: [{subjects}] }} }}"
     user = f'{{ user: "app", password: "pw", {rules if denied else ""} }}'
     file.write_text(f"authorization: {{ users: [{user}] }}")
 
@@ -218,6 +219,27 @@ async def test_what_is_refused_after_it_was_given_up_does_no_harm(
                 assert (await future).offset == 1
                 await node.publish("a")
                 await node.until(2)
+
+
+async def test_what_is_refused_is_told_however_answers_come(tmp_path: Path) -> None:
+    with with_rules(tmp_path, "no", publish=True) as engine:
+        async with Proxy.before(engine.port) as proxy:
+            url = f"nats://app:pw@127.0.0.1:{proxy.port}"
+            async with started(url, "a") as node:
+                proxy.hold()
+                futures = []
+                for count, topic in enumerate(("a", "no", "no", "a"), 1):
+                    futures.append(node.broker.publish(message(topic)))
+                    # Each is confirmed by itself, yet all answers come at once.
+                    await proxy.until_sent(b"PUB _INBOX", count + 2)
+                proxy.release()
+                await asyncio.wait(futures)
+                assert [each.exception() is None for each in futures] == [
+                    True,
+                    False,
+                    False,
+                    True,
+                ]
 
 
 async def test_what_is_refused_while_all_is_restored_is_told(tmp_path: Path) -> None:

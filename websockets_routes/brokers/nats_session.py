@@ -6,7 +6,7 @@ import asyncio
 import functools
 import json
 import re
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, cast
 
@@ -107,8 +107,8 @@ class Session:
         self._subscriptions: dict[str | Filter, Subscription] = {}
         # What was sent since a confirmation was asked for.
         self._sent: list[_Sent] = []
-        # Subjects that the engine refused, in lower case, until they are confirmed.
-        self._refused: set[str] = set()
+        # How often the engine refused a subject, in lower case, until that is told.
+        self._refused: Counter[str] = Counter()
         # Whether a message may come more than once, and which ones came lately.
         self._overlaps = False
         self._recent: dict[tuple[str, str, int | None], None] = {}
@@ -202,6 +202,7 @@ class Session:
                     self._refuse(topic)
                 else:
                     heard.add(topic)
+        self._refused.clear()
         ready()
         if wanted:
             self._inbox.release(heard)
@@ -275,22 +276,44 @@ class Session:
             answer(message)
 
     def _confirmed(self, sent: Iterable[_Sent], answer: Msg | None) -> None:
-        refused, self._refused = self._refused, set()
+        refused: set[str] = set()
         for task, what in sent:
             if isinstance(task, Subscribe):
+                not_allowed = self._is_refused(
+                    self._subjects.interest(task.topic), refused
+                )
                 # It may have been given up since, and asked for again.
                 if answer is None or self._subscriptions.get(task.topic) is not what:
                     continue
-                if refused and self._subjects.interest(task.topic).lower() in refused:
+                if not_allowed:
                     self._refuse(task.topic)
                 else:
                     self._inbox.confirm(task.topic)
-            elif refused and cast(str, what).lower() in refused:
+            elif self._is_refused(cast(str, what), refused):
                 fail(task.future, self._not_allowed())
             elif answer is None:
                 fail(task.future, self._unknown())
             elif task.history is None and task.key is None:
                 settle(task.future, Published())
+
+    def _is_refused(self, subject: str, before: set[str]) -> bool:
+        """Tell whether the engine refused what was sent.
+
+        It may have refused more of what was sent later: that is left for then.
+
+        Args:
+            subject: The subject.
+            before: What was refused of what was sent together, in lower case.
+        """
+        if not self._refused and not before:
+            return False
+        subject = subject.lower()
+        if subject in self._refused:
+            self._refused[subject] -= 1
+            if not self._refused[subject]:
+                del self._refused[subject]
+            before.add(subject)
+        return subject in before
 
     def _refuse(self, topic: str | Filter) -> None:
         self._inbox.refuse(topic, self._not_allowed())
@@ -390,7 +413,7 @@ class Session:
     async def _failed(self, error: Exception) -> None:
         refused = _REFUSED.search(str(error).lower())
         if refused:
-            self._refused.add(refused[1])
+            self._refused[refused[1]] += 1
             if refused[2]:
                 # Begin anew: then it is found out what is heard and what is not.
                 settle(self._lost, None)
