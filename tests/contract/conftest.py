@@ -34,7 +34,9 @@ async def stranger(nats: Nats) -> AsyncIterator[Client]:
 
 @pytest.fixture
 def mortal_valkey(tmp_path: Path) -> Iterator[Valkey]:
-    with Valkey(tmp_path, "--appendonly", "yes").running() as engine:
+    # By default it may confirm what it writes up to two seconds later.
+    options = ("--appendonly", "yes", "--appendfsync", "always")
+    with Valkey(tmp_path, *options).running() as engine:
         yield engine
 
 

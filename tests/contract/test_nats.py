@@ -173,7 +173,7 @@ async def test_a_longer_window_is_made_so(
 
 async def test_an_engine_that_hangs_is_found_out(mortal_nats: Nats) -> None:
     async with started(
-        mortal_nats.url, "a", heartbeat=0.1, timeout=0.3, max_pending=1000
+        mortal_nats.url, "a", heartbeat=0.1, timeout=0.5, max_pending=1000
     ) as node:
         await node.broker.publish(message("a"), history=POLICY)
         with mortal_nats.suspended():

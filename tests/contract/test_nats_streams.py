@@ -43,7 +43,7 @@ async def test_a_stream_that_does_not_answer_in_time_is_told(
     async def ask(question: Msg) -> None:
         asked.append(question)
 
-    async with started(nats.url, "a", prefix=prefix, timeout=0.2) as node:
+    async with started(nats.url, "a", prefix=prefix, timeout=0.5) as node:
         await node.broker.publish(message("a"), history=POLICY)
         await stranger.jetstream().delete_stream(f"{prefix}_10")
         await stranger.subscribe(f"{prefix}.h.>", cb=ask)
@@ -128,7 +128,7 @@ async def test_history_that_does_not_come_is_told(
 ) -> None:
     async with (
         Proxy.before(nats.port) as proxy,
-        started(through(proxy), prefix=prefix, timeout=0.2) as node,
+        started(through(proxy), prefix=prefix, timeout=0.5) as node,
     ):
         await node.broker.publish(message("a"), history=POLICY)
 

@@ -251,7 +251,7 @@ async def test_scripts_that_are_flushed_come_back(valkey: Valkey, prefix: str) -
 
 async def test_an_engine_that_hangs_is_found_out(mortal_valkey: Valkey) -> None:
     async with started(
-        mortal_valkey.url, "a", heartbeat=0.1, timeout=0.3, max_pending=1000
+        mortal_valkey.url, "a", heartbeat=0.1, timeout=0.5, max_pending=1000
     ) as node:
         with mortal_valkey.suspended():
             waiting = [node.broker.publish(message("a"))]
