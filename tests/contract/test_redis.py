@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import signal
 import ssl
-import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,29 +15,16 @@ import trustme
 from redis.asyncio import Redis
 
 from websockets_routes import BrokerError, BrokerUnavailable, Filter
-from websockets_routes.brokers import Backoff, HistoryPolicy, Position, State
+from websockets_routes.brokers import HistoryPolicy, Position, State
 from websockets_routes.brokers.redis import RedisBroker
 from websockets_routes.contract import Node
 from websockets_routes.contract.node import message
 
-from .engines import Valkey, free_port
+from .engines import Valkey
+from .nodes import started_redis as started
+from .proxy import Proxy
 
-QUICK = Backoff(first=0.02, longest=0.05)
 POLICY = HistoryPolicy(10)
-
-
-@asynccontextmanager
-async def started(
-    url: str, *topics: str | Filter, **options: Any
-) -> AsyncIterator[Node]:
-    node = Node(RedisBroker(url, backoff=QUICK, **options))
-    await node.broker.start(node.receive, node.gap)
-    try:
-        for topic in topics:
-            await node.broker.subscribe(topic)
-        yield node
-    finally:
-        await node.broker.close()
 
 
 async def failure(node: Node, policy: HistoryPolicy) -> BrokerUnavailable | None:
@@ -64,8 +48,8 @@ def test_a_url_that_is_none_is_refused(url: str, problem: str) -> None:
         RedisBroker(url)
 
 
-async def test_no_engine_is_told_in_a_line_without_credentials() -> None:
-    broker = RedisBroker(f"redis://user:secret@127.0.0.1:{free_port()}")
+async def test_no_engine_is_told_in_a_line_without_credentials(deserted: int) -> None:
+    broker = RedisBroker(f"redis://user:secret@127.0.0.1:{deserted}")
     with pytest.raises(BrokerUnavailable) as raised:
         await broker.start(print, print)
     text = str(raised.value)
@@ -84,8 +68,8 @@ async def test_an_engine_that_never_answers_is_given_up() -> None:
 
     async with await asyncio.start_server(silence, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
-        broker = RedisBroker(f"redis://127.0.0.1:{port}", timeout=0.2)
-        with pytest.raises(BrokerUnavailable, match=r"not answer within 0\.2 s"):
+        broker = RedisBroker(f"redis://127.0.0.1:{port}", timeout=0.05)
+        with pytest.raises(BrokerUnavailable, match=r"not answer within 0\.05 s"):
             await broker.start(print, print)
 
 
@@ -266,19 +250,10 @@ async def test_scripts_that_are_flushed_come_back(valkey: Valkey, prefix: str) -
 
 
 async def test_an_engine_that_hangs_is_found_out(mortal_valkey: Valkey) -> None:
-    assert mortal_valkey.process is not None
     async with started(
-        mortal_valkey.url, "a", heartbeat=0.1, timeout=0.3, max_pending=1000
+        mortal_valkey.url, "a", heartbeat=0.1, timeout=0.5, max_pending=1000
     ) as node:
-        # It is silent, yet answers: nothing happens.
-        silent = time.monotonic() + 0.35
-        async with asyncio.timeout(5):
-            while time.monotonic() < silent:  # noqa: ASYNC110
-                await asyncio.sleep(0.05)
-        assert node.broker.healthy
-        assert node.gaps == []
-        os.kill(mortal_valkey.process.pid, signal.SIGSTOP)
-        try:
+        with mortal_valkey.suspended():
             waiting = [node.broker.publish(message("a"))]
             error = None
             while error is None:
@@ -295,30 +270,99 @@ async def test_an_engine_that_hangs_is_found_out(mortal_valkey: Valkey) -> None:
                 assert each.sent
             with pytest.raises(BrokerUnavailable, match="not confirm"):
                 await node.broker.subscribe("b")
-        finally:
-            os.kill(mortal_valkey.process.pid, signal.SIGCONT)
-        await node.until_gaps(1)
+        assert await node.until_gaps(1) == ["a"]
+        await node.broker.subscribe("b")
         await node.publish("b")
-        assert [each.topic for each in node.received][-1:] != []
+        await node.until(1)
+
+
+async def test_an_engine_that_is_silent_and_answers_is_left_in_peace(
+    valkey: Valkey,
+) -> None:
+    async with Proxy.before(valkey.port) as proxy:
+        url = f"redis://127.0.0.1:{proxy.port}"
+        async with (
+            started(url, "a", heartbeat=0.03) as node,
+            started(url, heartbeat=0.03) as deaf,
+        ):
+            await proxy.until_sent(b"PING", 12)
+            assert node.broker.healthy
+            assert deaf.broker.healthy
+            assert node.gaps == []
+
+
+@contextmanager
+def with_rules(folder: Path, rules: str) -> Iterator[Valkey]:
+    engine = Valkey(folder)
+    file = folder / "acl"
+    file.write_text(
+        f"user app on >pw ~* +@all {rules}\nuser default on nopass ~* &* +@all"
+    )
+    engine.options = ("--aclfile", str(file))
+    with engine.running():
+        yield engine
 
 
 async def test_a_subscription_that_is_not_allowed_is_told(tmp_path: Path) -> None:
-    rules = "user app on >pw ~* +@all resetchannels &websockets-routes:0:yes/"
-    engine = Valkey(tmp_path)
-    file = tmp_path / "acl"
-    file.write_text(rules + "\nuser default on nopass ~* &* +@all\n")
-    engine.options = ("--aclfile", str(file))
-    engine.start()
-    try:
+    rules = "resetchannels &websockets-routes:0:yes/ &websockets-routes:0:yes/*"
+    with with_rules(tmp_path, rules) as engine:
         url = f"redis://app:pw@127.0.0.1:{engine.port}"
-        async with started(url, "yes", timeout=0.3) as node:
+        async with started(url, "yes") as node:
             with pytest.raises(BrokerError, match="refused"):
                 await node.broker.publish(message("no"))
-            with pytest.raises(BrokerError):
-                await node.broker.subscribe("no")
-            await node.broker.unsubscribe("no")
-            await node.until_gaps(1)
+            for topic in ("no", Filter("no/#"), "no"):
+                with pytest.raises(
+                    BrokerError, match=r"refused: .*permissions"
+                ) as raised:
+                    await node.broker.subscribe(topic)
+                assert not isinstance(raised.value, BrokerUnavailable)
+                await node.broker.unsubscribe(topic)
+            await node.broker.subscribe(Filter("yes/#"))
+            again = []
+            for _ in range(3):
+                again.append(asyncio.create_task(node.broker.subscribe("no")))
+                await asyncio.sleep(0)
+                await node.broker.unsubscribe("no")
+            await asyncio.gather(*again, return_exceptions=True)
             await node.publish("yes")
             await node.until(1)
-    finally:
-        engine.kill()
+            assert node.gaps == []
+            engine.kill()
+            while node.broker.healthy:  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
+            tasks = [
+                asyncio.create_task(node.broker.subscribe(each))
+                for each in ("no", Filter("no/#"))
+            ]
+            await asyncio.sleep(0)
+            engine.start()
+            for task in tasks:
+                with pytest.raises(BrokerError, match=r"refused: .*permissions"):
+                    await task
+            assert await node.until_gaps(2) == ["yes", "yes/#"]
+            await node.publish("yes")
+            await node.until(2)
+
+
+async def test_what_was_allowed_and_is_not_any_more_is_not_lost_in_silence(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "websockets_routes")
+    rules: Any = {"enabled": True, "reset_channels": True}
+    with with_rules(tmp_path, "&*") as engine:
+        url = f"redis://app:pw@127.0.0.1:{engine.port}"
+        async with (
+            Redis.from_url(engine.url) as admin,
+            started(url, "a", "b", Filter("c/#")) as node,
+        ):
+            await admin.acl_setuser("app", channels=["websockets-routes:0:b/"], **rules)
+            async with asyncio.timeout(10):
+                while "', which was heard before: refused" not in caplog.text:  # noqa: ASYNC110
+                    await asyncio.sleep(0.005)
+            assert not node.broker.healthy
+            assert node.gaps == []
+            await admin.acl_setuser("app", channels=["*"], **rules)
+            assert await node.until_gaps(3) == ["a", "b", "c/#"]
+            await node.publish("a")
+            await node.until(1)
+    assert max(record.levelno for record in caplog.records) == logging.WARNING

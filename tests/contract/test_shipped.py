@@ -46,5 +46,5 @@ async def test_a_broker_that_does_not_keep_it_fails(kind: type[MemoryBroker]) ->
             return kind()
 
     with pytest.raises((AssertionError, TimeoutError)):
-        async with asyncio.timeout(0.5):
+        async with asyncio.timeout(0.1):
             await Contract().test_a_message_that_many_subscriptions_match_comes_once()

@@ -95,11 +95,21 @@ class Inbox:
             future.set_result(None)
 
     def refuse(self, topic: str | Filter, error: BrokerError) -> None:
-        """Take note that a topic or filter will not be heard."""
-        future = self.wanted.pop(topic, None)
-        if future is not None and not future.done():
-            future.set_exception(error)
-            future.exception()  # maybe nobody waits for it
+        """Take note that a topic or filter will not be heard.
+
+        Raises:
+            BrokerUnavailable: If it was heard before: it stays wanted, and nobody
+                was told that it is not heard. So the connection is not restored.
+        """
+        future = self.wanted.get(topic)
+        if future is None:
+            return
+        if future.done():
+            problem = f"{str(topic)[:100]!r}, which was heard before: {error.problem}"
+            raise BrokerUnavailable(self._name, problem)
+        del self.wanted[topic]
+        future.set_exception(error)
+        future.exception()  # maybe nobody waits for it
 
     def hold(self) -> None:
         """Keep what comes until ``release``."""
@@ -143,7 +153,7 @@ class Inbox:
     def drop(self, place: str, error: Exception) -> None:
         """Log that something is dropped which is no message of ours."""
         logger.warning(
-            "broker %s: dropped what is no message, on %.100r: %s",
+            "broker %s: dropped what is no message, on %.100r: %.200s",
             self._name,
             place,
             error,

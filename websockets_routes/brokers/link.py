@@ -7,14 +7,37 @@ import logging
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from ..broker_errors import BrokerError, BrokerUnavailable
 from ..exceptions import InvalidLimit
 from .base import State
 
-__all__ = ["Backoff", "Link", "logger"]
+__all__ = ["Backoff", "Link", "check_port", "logger", "name_of"]
 
 logger = logging.getLogger("websockets_routes.brokers")
+
+
+def name_of(url: str) -> str:
+    """Tell an engine without credentials, however they are written."""
+    scheme, _, rest = url.partition("://")
+    head = rest.partition("?")[0]
+    # A question mark may be one of the password.
+    host = "" if "@" in rest and "@" not in head else head.rpartition("@")[2]
+    return f"{scheme}://{host}"
+
+
+def check_port(url: str) -> None:
+    """Check the port of a URL.
+
+    Raises:
+        ValueError: If it is none; does not show what may be a password.
+    """
+    try:
+        _ = urlsplit(url).port
+    except ValueError:
+        problem = "its port is no number; a password has %2F for / and so on"
+        raise ValueError(problem) from None
 
 
 @dataclass(frozen=True, slots=True)

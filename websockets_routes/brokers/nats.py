@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlsplit
+
+from nats.aio.client import Client
 
 from ..broker_errors import BrokerError, BrokerUnavailable
 from ..pubsub.names import Filter
@@ -22,7 +24,7 @@ from .base import (
     State,
 )
 from .inbox import Inbox
-from .link import Backoff, Link
+from .link import Backoff, Link, check_port, name_of
 from .nats_session import Publish, Session, Subscribe, Unsubscribe
 from .nats_subjects import Subjects
 from .wire import encode
@@ -79,7 +81,7 @@ class NatsBroker(Broker):
         **options: Any,
     ) -> None:
         servers = [each.strip() for each in url.split(",")]
-        self.name = ",".join(map(_name, servers))
+        self.name = ",".join(map(name_of, map(_whole, servers)))
         tokens = prefix.replace("-", "").split(".")
         if not all(token.isascii() and token.isalnum() for token in tokens):
             problem = f"prefix is made of letters, digits, - and dots, not {prefix!r}"
@@ -101,6 +103,15 @@ class NatsBroker(Broker):
             "reconnect_time_wait": 0.02,
             "connect_timeout": timeout,
         }
+        try:
+            for each in servers:
+                check_port(_whole(each))
+            inspect.signature(Client.connect).bind(None, **self._options)
+        except (ValueError, TypeError) as error:
+            raise BrokerError(self.name, f"cannot be used: {error}") from None
+        self._secure = "tls" in options or any(
+            each.startswith("tls://") for each in servers
+        )
         self._link = Link(self.name, self._run, backoff or Backoff(), timeout)
         self._inbox = Inbox(self.name, timeout)
         self._session: Session | None = None
@@ -129,7 +140,12 @@ class NatsBroker(Broker):
 
     async def _run(self, ready: Callable[[], None]) -> None:
         session = Session(
-            self.name, self._subjects, self._inbox, self._memory, self._timeout
+            self.name,
+            self._subjects,
+            self._inbox,
+            self._memory,
+            self._timeout,
+            self._secure,
         )
         try:
             await session.connect(self._options)
@@ -198,8 +214,5 @@ class NatsBroker(Broker):
         return await session.streams.page(topic, policy, since, limit, reverse)
 
 
-def _name(url: str) -> str:
-    """Tell an engine without credentials."""
-    parts = urlsplit(url if "://" in url else f"nats://{url}")
-    host = parts.netloc.rpartition("@")[2]
-    return f"{parts.scheme}://{host}"
+def _whole(url: str) -> str:
+    return url if "://" in url else f"nats://{url}"

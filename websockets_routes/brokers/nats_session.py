@@ -6,12 +6,11 @@ import asyncio
 import functools
 import json
 import re
-from collections import deque
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple, cast
 
 import nats.errors
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
@@ -21,14 +20,16 @@ from .base import HistoryPolicy, Published
 from .futures import fail, settle
 from .inbox import Inbox
 from .link import logger
-from .nats_streams import KEYS, Streams, message_id
+from .nats_client import SteadyClient
+from .nats_streams import KEYS, Streams, message_id, sequence
 from .nats_subjects import Subjects, policy_token
 from .wire import decode
 
 __all__ = ["Publish", "Session", "Subscribe", "Unsubscribe"]
 
-# What the engine says, before it confirms anything that was sent later.
-_REFUSED = re.compile(r'permissions violation for \w+ to "([^"]*)"')
+# What the engine says, before it confirms anything that was sent later. It names the
+# number of a subscription if it allowed it before.
+_REFUSED = re.compile(r'permissions violation for \w+ to "([^"]*)"( \(sid)?')
 
 # How many publishes one round trip confirms at most.
 _BATCH = 1000
@@ -60,6 +61,10 @@ class Unsubscribe(NamedTuple):
     topic: str | Filter
 
 
+# What was sent, and the subject of a message or what became of a subscription.
+_Sent = tuple[Publish, str] | tuple[Subscribe, Subscription]
+
+
 class Session:
     """A connection, from its beginning to its end.
 
@@ -74,27 +79,36 @@ class Session:
         inbox: What is wanted, and where messages go.
         memory: See ``Streams``.
         timeout: See ``Streams``.
+        secure: Whether the connection has to be encrypted.
     """
 
     def __init__(
-        self, name: str, subjects: Subjects, inbox: Inbox, memory: bool, timeout: float
+        self,
+        name: str,
+        subjects: Subjects,
+        inbox: Inbox,
+        memory: bool,
+        timeout: float,
+        secure: bool,
     ) -> None:
         self._name = name
         self._subjects = subjects
         self._inbox = inbox
         self._timeout = timeout
-        self._client = Client()
+        self._client = SteadyClient(secure, inbox.drop)
         self.streams = Streams(name, self._client, subjects, memory, timeout)
         self._queue: deque[Publish | Subscribe | Unsubscribe] = deque()
         self._wake = asyncio.Event()
         self._lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         # Who waits for an answer, by number.
-        self._answers: dict[int, Callable[[Msg | None], None]] = {}
+        self._answers: dict[str, Callable[[Msg | None], None]] = {}
         self._number = 0
         self._address = ""
         self._subscriptions: dict[str | Filter, Subscription] = {}
-        # Subjects that the engine refused, in lower case, until they are confirmed.
-        self._refused: set[str] = set()
+        # What was sent since a confirmation was asked for.
+        self._sent: list[_Sent] = []
+        # How often the engine refused a subject, in lower case, until that is told.
+        self._refused: Counter[str] = Counter()
         # Whether a message may come more than once, and which ones came lately.
         self._overlaps = False
         self._recent: dict[tuple[str, str, int | None], None] = {}
@@ -116,9 +130,18 @@ class Session:
         except nats.errors.NoServersError:
             problem = str(client.last_error or "there is no server")
             raise BrokerUnavailable(self._name, problem, sent=False) from None
+        except nats.errors.SecureConnWantedError:
+            raise BrokerError(self._name, "it does not offer TLS") from None
         except nats.errors.Error as error:
             problem = str(error).removeprefix("nats: ")
+            if not problem.startswith("'"):  # not its own words
+                raise BrokerUnavailable(self._name, problem, sent=False) from None
             raise BrokerError(self._name, f"refused: {problem}") from None
+        except OSError as error:
+            problem = str(error) or type(error).__name__
+            raise BrokerUnavailable(self._name, problem, sent=False) from None
+        except (ImportError, ValueError) as error:
+            raise BrokerError(self._name, f"cannot log in: {error}") from None
 
     async def run(self, ready: Callable[[], None]) -> None:
         """Restore what is heard, then do what is put, until the connection is lost.
@@ -126,23 +149,22 @@ class Session:
         Raises:
             BrokerUnavailable: When it is lost.
         """
-        wanted = tuple(self._inbox.wanted)
+        wanted = dict(self._inbox.wanted)
         if wanted:
             self._inbox.hold()
         work = asyncio.create_task(self._work(wanted, ready))
         try:
             await asyncio.wait([work, self._lost], return_when="FIRST_COMPLETED")
-            if not self._lost.done():
-                await work
-        except (nats.errors.Error, OSError) as error:
-            raise BrokerUnavailable(self._name, str(error)) from None
         finally:
             work.cancel()
+            # nats-py swallows that where it waits until it can write; not if closed.
+            await self._client.close()
             await asyncio.wait([work])
-            _ = work.cancelled() or work.exception()
-        raise BrokerUnavailable(
-            self._name, str(self._client.last_error or "the connection was lost")
-        )
+            error = None if work.cancelled() else work.exception()
+        if error is not None and not isinstance(error, nats.errors.Error):
+            raise error
+        problem = error or self._client.last_error or "the connection was lost"
+        raise BrokerUnavailable(self._name, str(problem))
 
     async def close(self) -> None:
         """Disconnect; what is in flight fails."""
@@ -150,6 +172,7 @@ class Session:
         await self._client.close()
         for answer in tuple(self._answers.values()):
             answer(None)
+        self._confirmed(self._sent, None)
         for task in self._queue:
             if isinstance(task, Publish):
                 fail(task.future, self._unknown(sent=False))
@@ -162,116 +185,139 @@ class Session:
     # Sending
 
     async def _work(
-        self, wanted: tuple[str | Filter, ...], ready: Callable[[], None]
+        self,
+        wanted: Mapping[str | Filter, asyncio.Future[None]],
+        ready: Callable[[], None],
     ) -> None:
         for topic in wanted:
             await self._subscribe(topic)
         restored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         await self._confirm(lambda answer: settle(restored, None))
         await restored
+        heard = set()
+        for topic, future in wanted.items():
+            # It may have been given up since, and asked for again.
+            if self._inbox.wanted.get(topic) is future:
+                if self._subjects.interest(topic).lower() in self._refused:
+                    self._refuse(topic)
+                else:
+                    heard.add(topic)
+        self._refused.clear()
         ready()
         if wanted:
-            self._inbox.release(set(wanted))
+            self._inbox.release(heard)
         queue = self._queue
-        sent: list[Publish | tuple[Subscribe, Subscription]] = []
         while True:
-            while queue and len(sent) < _BATCH:
+            while queue and len(self._sent) < _BATCH:
                 task = queue.popleft()
                 if isinstance(task, Unsubscribe):
                     await self._unsubscribe(task.topic)
                 elif isinstance(task, Subscribe):
-                    sent.append((task, await self._subscribe(task.topic)))
-                elif task.history is not None or task.key is not None:
-                    await self._store(task)
-                elif await self._publish(task):
-                    sent.append(task)
-            if sent:
+                    self._sent.append((task, await self._subscribe(task.topic)))
+                else:
+                    await self._publish(task)
+            if self._sent:
+                sent, self._sent = self._sent, []
                 await self._confirm(functools.partial(self._confirmed, sent))
-                sent = []
             if not queue:
                 self._wake.clear()
                 await self._wake.wait()
 
-    async def _publish(self, task: Publish) -> bool:
-        subject = self._subjects.plain(task.topic)
-        try:
-            await self._client.publish(subject, task.frame)
-        except nats.errors.MaxPayloadError:
-            fail(task.future, self._too_large())
-            return False
-        except BaseException:
-            # It is not in the queue any more, and not among the answers yet.
-            fail(task.future, self._unknown())
-            raise
-        return True
-
-    async def _store(self, task: Publish) -> None:
+    async def _publish(self, task: Publish) -> None:
         future = task.future
         try:
-            token, epoch = await self.streams.ensure(
-                task.history, task.window if task.key is not None else 0
-            )
-            headers = {}
-            if task.key is not None:
-                headers["Nats-Msg-Id"] = message_id(task.topic, task.key)
-            loop = asyncio.get_running_loop()
-            timer = loop.call_later(self._timeout, self._expire, self._number + 1)
-            number = self._expect(functools.partial(self._stored, task, epoch, timer))
-            await self._client.publish(
-                self._subjects.stored(task.topic, token),
-                task.frame,
-                reply=f"{self._address}.{number}",
-                headers=headers or None,
-            )
+            if task.history is None and task.key is None:
+                subject = self._subjects.plain(task.topic)
+                await self._client.publish(subject, task.frame)
+            else:
+                subject = await self._store(task)
+            self._sent.append((task, subject))
         except BrokerError as error:
             fail(future, error)
         except nats.errors.MaxPayloadError:
-            fail(future, self._too_large())
+            limit = self._client.max_payload
+            problem = f"the message is larger than its max_payload, {limit} bytes"
+            fail(future, BrokerError(self._name, problem))
         except BaseException:
+            # It is not in the queue any more, and not among what was sent.
             fail(future, self._unknown())
             raise
 
-    def _expect(self, answer: Callable[[Msg | None], None]) -> int:
-        self._number += 1
-        self._answers[self._number] = answer
-        return self._number
+    async def _store(self, task: Publish) -> str:
+        token, epoch = await self.streams.ensure(
+            task.history, task.window if task.key is not None else 0
+        )
+        headers = {}
+        if task.key is not None:
+            headers["Nats-Msg-Id"] = message_id(task.topic, task.key)
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(self._timeout, self._expire, str(self._number + 1))
+        address = self._expect(functools.partial(self._stored, task, epoch, timer))
+        subject = self._subjects.stored(task.topic, token)
+        await self._client.publish(
+            subject, task.frame, reply=address, headers=headers or None
+        )
+        return subject
 
-    def _expire(self, number: int) -> None:
-        answer = self._answers.pop(number, None)
-        if answer is not None:
-            answer(None)
+    def _expect(self, answer: Callable[[Msg | None], None]) -> str:
+        self._number += 1
+        self._answers[str(self._number)] = answer
+        return f"{self._address}.{self._number}"
+
+    def _expire(self, number: str) -> None:
+        self._answers.pop(number)(None)
 
     async def _confirm(self, answer: Callable[[Msg | None], Any]) -> None:
-        await self._client.publish(f"{self._address}.{self._expect(answer)}")
+        await self._client.publish(self._expect(answer))
 
     async def _answered(self, message: Msg) -> None:
-        number = message.subject.rpartition(".")[2]
-        answer = self._answers.pop(int(number), None) if number.isdigit() else None
-        if answer is not None:
+        answer = self._answers.pop(message.subject.rpartition(".")[2], None)
+        if answer is not None:  # and not too late
             answer(message)
 
-    def _confirmed(
-        self, sent: list[Publish | tuple[Subscribe, Subscription]], answer: Msg | None
-    ) -> None:
-        refused, self._refused = self._refused, set()
-        for task in sent:
-            if isinstance(task, Publish):
-                if answer is None:
-                    fail(task.future, self._unknown())
-                elif refused and self._subjects.plain(task.topic).lower() in refused:
-                    fail(task.future, self._not_allowed())
-                else:
-                    settle(task.future, Published())
-            elif answer is not None:
-                topic = task[0].topic
+    def _confirmed(self, sent: Iterable[_Sent], answer: Msg | None) -> None:
+        refused: set[str] = set()
+        for task, what in sent:
+            if isinstance(task, Subscribe):
+                not_allowed = self._is_refused(
+                    self._subjects.interest(task.topic), refused
+                )
                 # It may have been given up since, and asked for again.
-                if self._subscriptions.get(topic) is not task[1]:
+                if answer is None or self._subscriptions.get(task.topic) is not what:
                     continue
-                if refused and self._subjects.interest(topic).lower() in refused:
-                    self._inbox.refuse(topic, self._not_allowed())
-                    self.put(Unsubscribe(topic))
+                if not_allowed:
+                    self._refuse(task.topic)
                 else:
-                    self._inbox.confirm(topic)
+                    self._inbox.confirm(task.topic)
+            elif self._is_refused(cast(str, what), refused):
+                fail(task.future, self._not_allowed())
+            elif answer is None:
+                fail(task.future, self._unknown())
+            elif task.history is None and task.key is None:
+                settle(task.future, Published())
+
+    def _is_refused(self, subject: str, before: set[str]) -> bool:
+        """Tell whether the engine refused what was sent.
+
+        It may have refused more of what was sent later: that is left for then.
+
+        Args:
+            subject: The subject.
+            before: What was refused of what was sent together, in lower case.
+        """
+        if not self._refused and not before:
+            return False
+        subject = subject.lower()
+        if subject in self._refused:
+            self._refused[subject] -= 1
+            if not self._refused[subject]:
+                del self._refused[subject]
+            before.add(subject)
+        return subject in before
+
+    def _refuse(self, topic: str | Filter) -> None:
+        self._inbox.refuse(topic, self._not_allowed())
+        self.put(Unsubscribe(topic))
 
     def _stored(
         self,
@@ -311,11 +357,6 @@ class Session:
     def _not_allowed(self) -> BrokerError:
         return BrokerError(self._name, "refused: permissions violation")
 
-    def _too_large(self) -> BrokerError:
-        limit = self._client.max_payload
-        problem = f"the message is larger than its max_payload, {limit} bytes"
-        return BrokerError(self._name, problem)
-
     def _unknown(self, sent: bool = True) -> BrokerUnavailable:
         problem = "it did not confirm the message"
         return BrokerUnavailable(self._name, problem, sent)
@@ -323,20 +364,20 @@ class Session:
     # Hearing
 
     async def _subscribe(self, topic: str | Filter) -> Subscription:
-        if topic not in self._subscriptions:
-            self._subscriptions[topic] = await self._client.subscribe(
-                self._subjects.interest(topic),
-                cb=functools.partial(self._heard, topic),
-                # Beyond these nats-py drops. What hears never waits, so all that
-                # was read is handed over before more is read.
-                pending_msgs_limit=0,
-                pending_bytes_limit=0,
-            )
-            self._overlaps = self._overlaps or (
-                len(self._subscriptions) > 1
-                and any(isinstance(each, Filter) for each in self._subscriptions)
-            )
-        return self._subscriptions[topic]
+        subscription = await self._client.subscribe(
+            self._subjects.interest(topic),
+            cb=functools.partial(self._heard, topic),
+            # Beyond these nats-py drops. What hears never waits, so all that was
+            # read is handed over before more is read.
+            pending_msgs_limit=0,
+            pending_bytes_limit=0,
+        )
+        self._subscriptions[topic] = subscription
+        self._overlaps = self._overlaps or (
+            len(self._subscriptions) > 1
+            and any(isinstance(each, Filter) for each in self._subscriptions)
+        )
+        return subscription
 
     async def _unsubscribe(self, topic: str | Filter) -> None:
         subscription = self._subscriptions.pop(topic, None)
@@ -348,7 +389,7 @@ class Session:
             topic, epoch = self._subjects.topic(message.subject)
             offset = None
             if epoch is not None:
-                offset = int((message.headers or {}).get("Nats-Sequence", ""))
+                offset = sequence(message)
             envelope = decode(topic, message.data, offset, epoch)
         except ValueError as error:
             self._inbox.drop(message.subject, error)
@@ -372,7 +413,10 @@ class Session:
     async def _failed(self, error: Exception) -> None:
         refused = _REFUSED.search(str(error).lower())
         if refused:
-            self._refused.add(refused[1])
+            self._refused[refused[1]] += 1
+            if refused[2]:
+                # Begin anew: then it is found out what is heard and what is not.
+                settle(self._lost, None)
         # Whoever waits is told, and so is the end of the connection.
         logger.debug("broker %s: %s", self._name, error)
 

@@ -10,6 +10,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
 
 import nats.errors
 from nats.aio.client import Client
@@ -25,17 +28,33 @@ from .futures import settle
 from .nats_subjects import Subjects, policy_token
 from .wire import decode
 
-__all__ = ["KEYS", "Streams", "message_id"]
+__all__ = ["KEYS", "Streams", "message_id", "sequence"]
 
 #: The token of the stream for keys on topics without history.
 KEYS = "keys"
 
 _NAME_IN_USE = 10058
 
+# How many bytes are read at once. The engine cuts off who is sent more than its
+# max_pending, 64 MiB: it does not wait until it is taken.
+_PART = 1024 * 1024
+
 
 def message_id(topic: str, key: str) -> str:
     """Make the id by which a stream knows a message again."""
     return hashlib.sha256(f"{topic}\0{key}".encode()).hexdigest()
+
+
+def sequence(message: Msg) -> int:
+    """Read the number that a stream gave to a message.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    number = (message.headers or {}).get("Nats-Sequence", "")
+    if not (number.isascii() and number.isdigit()):
+        raise ValueError("it has no number of a stream")
+    return int(number)
 
 
 class Streams:
@@ -147,8 +166,9 @@ class Streams:
 
     def _epoch(self, info: StreamInfo) -> str | None:
         republish = info.config.republish
-        token = "" if republish is None else (republish.dest or "").split(".")[-2]
-        if republish is None or republish.dest != self._republished(token):
+        where = "" if republish is None else republish.dest or ""
+        token = where.removeprefix(f"{self._subjects.prefix}.m.").removesuffix(".>")
+        if where != self._republished(token) or "." in token:
             problem = f"the stream {info.config.name} is not ours, or was changed"
             raise BrokerError(self._name, problem)
         return None if token == "-" else token  # noqa: S105 (no password)
@@ -216,43 +236,54 @@ class Streams:
         """Read the messages of a topic from an offset on."""
         found: list[tuple[int, bytes]] = []
         while True:
-            end = asyncio.get_running_loop().create_future()
-
-            async def collect(
-                message: Msg, end: asyncio.Future[dict[str, str]] = end
-            ) -> None:
-                headers = message.headers or {}
-                if "Status" in headers:
-                    settle(end, headers)
-                elif headers.get("Nats-Sequence", "").isdigit():
-                    found.append((int(headers["Nats-Sequence"]), message.data))
-
-            inbox = self._client.new_inbox()
-            subscription = await self._client.subscribe(inbox, cb=collect)
-            try:
-                batch = 1_000_000 if limit is None else limit - len(found)
-                request = {"seq": first, "next_by_subj": subject, "batch": batch}
-                api = f"$JS.API.DIRECT.GET.{self.stream(token)}"
-                body = json.dumps(request).encode()
-                await self._client.publish(api, body, reply=inbox)
-                async with asyncio.timeout(self._timeout):
-                    headers = await end
-            except Exception as error:
-                raise self._error(error) from None
-            finally:
-                if not self._client.is_closed:
-                    await subscription.unsubscribe()
+            batch = 1_000_000 if limit is None else limit - len(found)
+            request = {
+                "seq": first,
+                "next_by_subj": subject,
+                "batch": batch,
+                "max_bytes": _PART,
+            }
+            headers = await self._read_batch(token, request, found)
             if headers["Status"] not in ("204", "404"):
-                problem = f"refused: {headers.get('Description', headers['Status'])}"
+                problem = f"the stream cannot be read, status {headers['Status']}"
                 raise BrokerError(self._name, problem)
             pending = int(headers.get("Nats-Num-Pending", "0"))
             if not pending or not found or (limit is not None and len(found) >= limit):
                 return found
             first = found[-1][0] + 1
 
+    async def _read_batch(
+        self,
+        token: str,
+        request: Mapping[str, Any],
+        found: list[tuple[int, bytes]],
+    ) -> Mapping[str, str]:
+        """Read messages; return the headers of what ends them."""
+        end = asyncio.get_running_loop().create_future()
+
+        async def collect(message: Msg) -> None:
+            if "Status" in (message.headers or {}):
+                settle(end, message.headers)
+            else:
+                found.append((sequence(message), message.data))
+
+        inbox = self._client.new_inbox()
+        try:
+            subscription = await self._client.subscribe(inbox, cb=collect)
+            try:
+                api = f"$JS.API.DIRECT.GET.{self.stream(token)}"
+                body = json.dumps(request).encode()
+                await self._client.publish(api, body, reply=inbox)
+                async with asyncio.timeout(self._timeout):
+                    headers: Mapping[str, str] = await end
+            finally:
+                with suppress(nats.errors.Error):  # closed
+                    await subscription.unsubscribe()
+        except Exception as error:
+            raise self._error(error) from None
+        return headers
+
     def _error(self, error: Exception) -> BrokerError:
-        if isinstance(error, BrokerError):
-            return error
         if isinstance(error, ServiceUnavailableError):
             problem = "JetStream does not answer; history and keys need nats-server -js"
             return BrokerUnavailable(self._name, problem, sent=False)
@@ -261,4 +292,5 @@ class Streams:
         if isinstance(error, TimeoutError | nats.errors.Error | OSError):
             problem = f"JetStream did not answer: {str(error) or 'timeout'}"
             return BrokerUnavailable(self._name, problem, sent=False)
-        raise error
+        problem = f"JetStream answered something else: {error!r:.200}"
+        return BrokerError(self._name, problem)

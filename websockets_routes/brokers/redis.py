@@ -8,7 +8,6 @@ import re
 from collections import deque
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlsplit
 
 from redis.asyncio.connection import ConnectionPool
 from redis.exceptions import NoScriptError, ReadOnlyError, ResponseError
@@ -28,7 +27,7 @@ from .base import (
 )
 from .futures import fail
 from .inbox import Inbox
-from .link import Backoff, Link
+from .link import Backoff, Link, check_port, name_of
 from .redis_hearing import Hearing
 from .redis_history import (
     PUBLISH,
@@ -91,8 +90,9 @@ class RedisBroker(Broker):
         max_pending: int = 64 * 1024 * 1024,
         **options: Any,
     ) -> None:
-        self.name = _name(url)
+        self.name = name_of(url)
         try:
+            check_port(url)
             self._pool = ConnectionPool.from_url(
                 url, protocol=2, socket_timeout=None, **options
             )
@@ -236,7 +236,7 @@ class RedisBroker(Broker):
             self._pipe = pipe
             ready()
             self._publishing.set()
-            await pipe.run(self._replied, self._ping)
+            await pipe.run(self._replied, functools.partial(self._ping, pipe))
         finally:
             self._pipe = None
             self._publishing.clear()
@@ -248,23 +248,23 @@ class RedisBroker(Broker):
                     fail(future, BrokerUnavailable(self.name, problem))
             await pipe.close()
 
-    def _ping(self) -> None:
-        if self._pipe is not None:
-            self._replies.append((None, _plain, 0))
-            self._pipe.send("PING")
+    def _ping(self, pipe: Pipe) -> None:
+        self._replies.append((None, _plain, 0))
+        pipe.send("PING")
 
     def _replied(self, reply: Any) -> None:
         future, convert, size = self._replies.popleft()
         self._pending -= size
+        if future is None:
+            return
         if isinstance(reply, NoScriptError | ReadOnlyError):
             # Nothing was done. Sent once more by itself, it would come behind later
             # ones; with a new connection scripts are there, and maybe a primary.
             error = BrokerUnavailable(self.name, f"refused: {reply}", sent=False)
             self._pipe = None
-            if future is not None:
-                fail(future, error)
+            fail(future, error)
             raise error
-        if future is None or future.done():
+        if future.done():
             return
         if isinstance(reply, ResponseError):
             future.set_exception(BrokerError(self.name, f"refused: {reply}"))
@@ -289,13 +289,6 @@ class RedisBroker(Broker):
         """Stop to hear a topic or filter; see ``Broker.unsubscribe``."""
         if self._inbox.remove(topic):
             self._hearing.leave(topic)
-
-
-def _name(url: str) -> str:
-    """Tell an engine without credentials."""
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    return f"{parts.scheme}://{host}{parts.path}"
 
 
 def _plain(reply: Any) -> Published:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import functools
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from redis.asyncio.connection import ConnectionPool
 from redis.exceptions import ResponseError
 
-from ..broker_errors import BrokerUnavailable
+from ..broker_errors import BrokerError
 from ..pubsub.names import Filter
 from .inbox import Inbox
 from .redis_names import Names
@@ -56,6 +57,8 @@ class Hearing:
         self._publishing = publishing
         self._pipe: Pipe | None = None
         self._ready: Callable[[], None] = lambda: None
+        # What is still to be answered, in order: commands with names, last one first.
+        self._asked: deque[tuple[str, list[bytes]]] = deque()
         # How many confirmations of a channel or pattern are still to come.
         self._due: dict[bytes, int] = {}
         # What the engine has confirmed, filters in the order of that. It confirms
@@ -79,16 +82,20 @@ class Hearing:
             for name in names:
                 self._due[name] = self._due.get(name, 0) + 1
             for start in range(0, len(names), _CHUNK):
-                self._pipe.send(command, *names[start : start + _CHUNK])
+                self._send(self._pipe, command, names[start : start + _CHUNK])
 
     def leave(self, topic: str | Filter) -> None:
         """Unsubscribe at the engine, if it is there."""
         if self._pipe is None:
             return
         if isinstance(topic, Filter):
-            self._pipe.send("PUNSUBSCRIBE", self._names.pattern(topic))
+            self._send(self._pipe, "PUNSUBSCRIBE", [self._names.pattern(topic)])
         else:
-            self._pipe.send("UNSUBSCRIBE", self._names.channel(topic))
+            self._send(self._pipe, "UNSUBSCRIBE", [self._names.channel(topic)])
+
+    def _send(self, pipe: Pipe, command: str, names: list[bytes]) -> None:
+        self._asked.append((command, names[::-1]))
+        pipe.send(command, *names)
 
     async def run(self, ready: Callable[[], None]) -> None:
         """Hear until the connection is lost; see ``Link``."""
@@ -103,28 +110,46 @@ class Hearing:
                 self.ask(self._inbox.wanted)
             else:
                 ready()
-            await pipe.run(self._heard, functools.partial(pipe.send, "PING"))
+            await pipe.run(
+                functools.partial(self._heard, pipe),
+                functools.partial(self._send, pipe, "PING", []),
+            )
         finally:
             self._pipe = None
             self._inbox.held = None
+            self._asked.clear()
             self._due.clear()
             self._topics.clear()
             self._filters.clear()
             self._speakers.clear()
             await pipe.close()
 
-    def _heard(self, reply: Any) -> None:
+    def _heard(self, pipe: Pipe, reply: Any) -> None:
+        if isinstance(reply, list) and reply[0] == b"message":
+            self._message(None, reply[1], reply[2])
+        elif isinstance(reply, list) and reply[0] == b"pmessage":
+            self._message(reply[1], reply[2], reply[3])
+        else:
+            self._answered(pipe, reply)
+
+    def _answered(self, pipe: Pipe, reply: Any) -> None:
+        command, names = self._asked[0]
         if isinstance(reply, ResponseError):
-            raise BrokerUnavailable(self._name, f"it refused to subscribe: {reply}")
-        if not isinstance(reply, list):
-            return  # the answer to a ping
-        kind, name, *rest = reply
-        if kind == b"message":
-            self._message(None, name, rest[0])
-        elif kind == b"pmessage":
-            self._message(name, rest[0], rest[1])
-        elif kind != b"pong":
+            self._asked.popleft()
+            if len(names) == 1:
+                self._refused(command, names[0], reply)
+            else:
+                # For the sake of one it refused them all; a ping has none.
+                for name in reversed(names):
+                    self._send(pipe, command, [name])
+            return
+        if names:
+            kind, name = reply[:2]
+            if (kind, name) != (command.lower().encode(), names.pop()):
+                raise ValueError(reply)
             self._confirmed(kind, name)
+        if not names:
+            self._asked.popleft()
 
     def _message(self, pattern: bytes | None, channel: bytes, frame: bytes) -> None:
         try:
@@ -173,12 +198,33 @@ class Hearing:
                 self._topics.discard(topic)
         if kind.endswith(b"unsubscribe"):
             return
+        if self._last(name) and self._inbox.held is None:
+            self._inbox.confirm(topic)
+        self._restored()
+
+    def _refused(self, command: str, name: bytes, reply: ResponseError) -> None:
+        topic = (
+            self._names.filter(name)
+            if command == "PSUBSCRIBE"
+            else self._names.topic(name)
+        )
+        if self._last(name):
+            error = BrokerError(self._name, f"refused: {reply}")
+            self._inbox.refuse(topic, error)
+        self._restored()
+
+    def _last(self, name: bytes) -> bool:
+        """Take note of an answer; tell whether it is the last one to be expected.
+
+        If it is not, the name was left and asked for again since.
+        """
         self._due[name] -= 1
         if self._due[name]:
-            return  # it was left and asked for again since
+            return False
         del self._due[name]
-        if self._inbox.held is None:
-            self._inbox.confirm(topic)
-        elif not self._due:
+        return True
+
+    def _restored(self) -> None:
+        if self._inbox.held is not None and not self._due:
             self._ready()
             self._inbox.release({*self._topics, *self._filters})

@@ -96,11 +96,15 @@ class Pipe:
         ]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                await task
+            done.pop().result()  # none of them returns
         except (RedisError, OSError) as error:
             raise BrokerUnavailable(self._name, _text(error)) from None
         finally:
+            # redis-py would close it only when all that waits was written: never, if
+            # the engine hangs.
+            writer = getattr(self._connection, "_writer", None)
+            if writer is not None:
+                writer.transport.abort()
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
@@ -130,7 +134,11 @@ class Pipe:
             except ResponseError as error:
                 reply = error
             self._heard = True
-            received(reply)
+            try:
+                received(reply)
+            except (LookupError, TypeError, ValueError, AttributeError) as error:
+                problem = f"it answered what was not asked: {error!r:.100}"
+                raise BrokerUnavailable(self._name, problem) from None
             turn += 1
             if turn == _TURN:
                 turn = 0

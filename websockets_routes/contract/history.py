@@ -160,9 +160,11 @@ class HistoryContract(DeliveryContract):
                     live = [each.offset or 0 for each in node.received]
                     later = [offset for offset in live if offset > page.offset]
                     upto = live[-1]
-                    await asyncio.sleep(0)
-                while sent[-1] < upto:  # noqa: ASYNC110
-                    await asyncio.sleep(0)
+                # The publishes in flight, which it may have heard, come back together.
+                count = len(sent) + 5
+                async with asyncio.timeout(20):
+                    while len(sent) < count:  # noqa: ASYNC110
+                        await asyncio.sleep(0)
                 assert read + later == [offset for offset in sent if offset <= upto]
             going = False
             await task

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from ..broker_errors import BrokerUnavailable
 from ..brokers.base import Broker, Envelope
@@ -89,19 +89,23 @@ class Node:
 
     async def until(self, count: int) -> list[Envelope]:
         """Wait for as many messages."""
-        async with asyncio.timeout(20):
-            while len(self.received) < count:
-                self._news.clear()
-                await self._news.wait()
+        await self._until(lambda: len(self.received) >= count)
         return self.received
+
+    async def until_payload(self, data: bytes) -> None:
+        """Wait for a message with this payload."""
+        await self._until(lambda: data in self.payloads)
 
     async def until_gaps(self, count: int) -> list[str]:
         """Wait for as many gaps."""
+        await self._until(lambda: len(self.gaps) >= count)
+        return self.gaps
+
+    async def _until(self, done: Callable[[], bool]) -> None:
         async with asyncio.timeout(20):
-            while len(self.gaps) < count:
+            while not done():
                 self._news.clear()
                 await self._news.wait()
-        return self.gaps
 
     async def publish(self, *topics: str) -> list[Envelope]:
         """Publish a message to each topic, and wait until all are confirmed."""
