@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -32,6 +33,46 @@ def test_options_are_those_of_the_broker() -> None:
     assert isinstance(broker, MemoryBroker)
     with pytest.raises(BrokerError, match="prefix"):
         open_broker("nats://host", prefix="a b")
+
+
+@pytest.mark.parametrize(
+    ("url", "text", "expected"),
+    [
+        (
+            "redis://host/2?durable=true&prefix=a%2Fb",
+            "redis://host/2",
+            {"_durable": True, "_prefix": "a/b:2"},
+        ),
+        (
+            "redis://host?durable=0&client_name=x&prefix=a",
+            "redis://host",
+            {"_durable": False, "_prefix": "a:0"},
+        ),
+        (
+            "redis://host?db=3",
+            "redis://host",
+            {"_durable": False, "_prefix": "websockets-routes:3"},
+        ),
+        ("nats://a,b:2?memory=1", "nats://a,nats://b:2", {"_memory": True}),
+    ],
+    ids=["all", "some", "none", "nats"],
+)
+def test_a_url_may_have_options(url: str, text: str, expected: dict[str, Any]) -> None:
+    broker = open_broker(url)
+    assert text in repr(broker)
+    assert {name: getattr(broker, name) for name in expected} == expected
+
+
+def test_options_of_the_call_come_before_those_of_the_url() -> None:
+    broker = open_broker("redis://host?durable=true", durable=False)
+    assert not vars(broker)["_durable"]
+
+
+def test_an_option_of_a_url_has_to_make_sense() -> None:
+    with pytest.raises(BrokerError, match="durable is true or false, not 'maybe'"):
+        open_broker("redis://:secret@host?durable=maybe")
+    with pytest.raises(BrokerError, match="prefix"):
+        open_broker("nats://host?prefix=a%20b")
 
 
 @pytest.mark.parametrize("url", ["", "localhost", "kafka://host"])

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from ..broker_errors import BrokerError
 from .base import Broker
 
 __all__ = ["open_broker"]
+
+_FLAGS = {"true": True, "false": False, "1": True, "0": False}
+
+# What a URL may say behind its question mark; the rest is the client's.
+_OPTIONS: dict[str, dict[str, Callable[[str], Any]]] = {
+    "memory": {},
+    "redis": {"prefix": str, "durable": _FLAGS.__getitem__},
+    "nats": {"prefix": str, "memory": _FLAGS.__getitem__},
+}
 
 # Scheme: module, class, the client that it needs, extra.
 _ENGINES = {
@@ -27,8 +37,10 @@ def open_broker(url: str, **options: Any) -> Broker:
 
     Args:
         url: ``memory://``, ``redis://…``, ``rediss://…`` or ``unix://…``,
-            ``nats://…`` or ``tls://…``.
-        options: Arguments of the broker's class.
+            ``nats://…`` or ``tls://…``. Behind a question mark it may have
+            ``prefix=…``, for Redis ``durable=true`` and what redis-py knows, for NATS
+            ``memory=true``: see the broker's class.
+        options: Arguments of the broker's class, which come before those of the URL.
 
     Raises:
         BrokerError: If there is no such broker, or what it needs is not installed.
@@ -45,6 +57,31 @@ def open_broker(url: str, **options: Any) -> Broker:
             raise
         problem = f"it needs pip install 'websockets-routes[{extra}]'"
         raise BrokerError(f"{scheme}://", problem) from None
+    url, said = _take_options(url, _OPTIONS[module])
+    options = {**said, **options}
     maker = getattr(found, name)
     broker: Broker = maker(**options) if scheme == "memory" else maker(url, **options)
     return broker
+
+
+def _take_options(
+    url: str, known: dict[str, Callable[[str], Any]]
+) -> tuple[str, dict[str, Any]]:
+    """Take the options of the broker's class out of a URL."""
+    base, mark, query = url.partition("?")
+    taken: dict[str, Any] = {}
+    left = []
+    for pair in query.split("&") if query else ():
+        name, _, value = pair.partition("=")
+        if name not in known:
+            left.append(pair)
+            continue
+        try:
+            taken[name] = known[name](unquote(value))
+        except KeyError:
+            scheme = base.partition(":")[0]
+            problem = f"{name} is true or false, not {value!r}"
+            raise BrokerError(f"{scheme}://", problem) from None
+    if taken:
+        url = base + (mark + "&".join(left) if left else "")
+    return url, taken
