@@ -11,8 +11,9 @@ See README.md, in this folder, for the broker. What is said, all in JSON:
   brings what was missed, then what is new. If that cannot be known to be all, the
   answer says ``"recovered": false``.
 - ``{"say": "hello", "room": "kitchen", "id": "a1"}`` is answered by ``{"said": "a1",
-  "offset": …}`` or ``{"failed": "a1"}``. Without an answer, or with the second one,
-  the same may be sent again: within two minutes the same id is the same message.
+  "epoch": …, "offset": …}`` or ``{"failed": "a1"}``. Without an answer, or with the
+  second one, the same may be sent again: within two minutes the same id is the same
+  message.
 """
 
 import json
@@ -92,4 +93,6 @@ async def say(ws: Protocol, name: str, text: str, key: str) -> None:
     except BrokerUnavailable:
         await ws.send_json({"failed": key})
     else:
-        await ws.send_json({"said": key, "offset": receipt.offset})
+        await ws.send_json(
+            {"said": key, "epoch": receipt.epoch, "offset": receipt.offset}
+        )
