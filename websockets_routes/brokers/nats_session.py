@@ -60,6 +60,23 @@ class Unsubscribe(NamedTuple):
     topic: str | Filter
 
 
+class _Client(Client):
+    """nats-py's, which always tells that it is closed.
+
+    When it loses a connection while something waits to be written, it tries to write
+    that, fails, and leaves it there: nobody is told, and its tasks go on for ever.
+    """
+
+    async def _close(self, status: int, do_cbs: bool = True) -> None:
+        try:
+            await super()._close(status, do_cbs)
+        except (OSError, RuntimeError):  # the second one is uvloop's
+            self._pending.clear()
+            self._pending_data_size = 0
+            self._status = Client.DISCONNECTED
+            await super()._close(status, do_cbs)
+
+
 class Session:
     """A connection, from its beginning to its end.
 
@@ -83,7 +100,7 @@ class Session:
         self._subjects = subjects
         self._inbox = inbox
         self._timeout = timeout
-        self._client = Client()
+        self._client = _Client()
         self.streams = Streams(name, self._client, subjects, memory, timeout)
         self._queue: deque[Publish | Subscribe | Unsubscribe] = deque()
         self._wake = asyncio.Event()
