@@ -151,7 +151,8 @@ class Session:
             await asyncio.wait([work, self._lost], return_when="FIRST_COMPLETED")
             if not self._lost.done():
                 await work
-        except (nats.errors.Error, OSError) as error:
+        except (nats.errors.Error, OSError, RuntimeError) as error:
+            # RuntimeError is what uvloop says of a connection that was just lost.
             raise BrokerUnavailable(self._name, str(error)) from None
         finally:
             work.cancel()

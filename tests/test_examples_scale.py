@@ -1,0 +1,143 @@
+"""What examples/scale is checked with, its chat, and what its README says."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import json
+import re
+import shlex
+import sys
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from tests.processes import ROOT
+
+FOLDER = ROOT / "examples" / "scale"
+
+
+def load_kill() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("kill", FOLDER / "kill.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+KILL: Any = load_kill()
+
+JOINED = {"epoch": "A", "offset": 0, "recovered": True}
+
+
+def message(number: int, offset: int, epoch: str = "A") -> dict[str, Any]:
+    return {"epoch": epoch, "offset": offset, "data": str(number)}
+
+
+def heard(*events: dict[str, Any]) -> Any:
+    room = KILL.Heard()
+    for event in (JOINED, *events):
+        if "data" in event:
+            room.take(event)
+        else:
+            room.join(event)
+    return room
+
+
+def test_every_message_once_and_in_order_is_right() -> None:
+    room = heard(message(0, 1), message(1, 2), JOINED, message(2, 7))
+    assert room.problems(3) == []
+    assert room.is_complete(3, ("A", 7))
+    assert not room.is_complete(4, ("A", 8))
+
+
+@pytest.mark.parametrize(
+    ("events", "problem"),
+    [
+        pytest.param([message(1, 2)], "1 in place of 0", id="first missing"),
+        pytest.param(
+            [message(0, 1), message(2, 3)], "2 in place of 1", id="one missing"
+        ),
+        pytest.param([message(0, 1)], "2 missing at the end", id="last missing"),
+        pytest.param(
+            [message(0, 1), message(0, 2)], "0 in place of 1", id="said twice"
+        ),
+        pytest.param(
+            [message(0, 1), message(0, 1)], "offset 1 at ('A', 1)", id="came twice"
+        ),
+        pytest.param(
+            [message(0, 2), message(1, 1)], "offset 1 at ('A', 2)", id="out of order"
+        ),
+        pytest.param(
+            [{**JOINED, "epoch": "B"}],
+            "recovered from ('A', 0) in another epoch ('B', 0)",
+            id="recovered from nothing",
+        ),
+        pytest.param(
+            [
+                {**JOINED, "recovered": False},
+                message(5, 8),
+                message(7, 9),
+            ],
+            "7 in place of 6",
+            id="missing after it was told",
+        ),
+        pytest.param(
+            [message(0, 1), message(1, 2), {**JOINED, "recovered": False}]
+            + [message(0, 3)],
+            "0 again, 2 comes next",
+            id="all again after it was told",
+        ),
+    ],
+)
+def test_what_is_wrong_is_found(events: list[dict[str, Any]], problem: str) -> None:
+    assert problem in heard(*events).problems(3)
+
+
+def test_a_message_before_the_answer_is_wrong() -> None:
+    room = KILL.Heard()
+    assert not room.take(message(0, 1))
+    assert "a message before the answer" in room.problems(1)
+
+
+def test_who_was_told_may_lack_what_was_before() -> None:
+    told = {"epoch": "B", "offset": 4, "recovered": False}
+    room = heard(message(0, 1), told)
+    assert room.told == 1
+    # Nothing comes any more if it joined behind the last one.
+    assert room.is_complete(9, ("B", 4))
+    assert not room.is_complete(9, ("B", 5))
+    assert not room.is_complete(9, ("A", 4))
+    room.take(message(7, 5, "B"))
+    assert not room.is_complete(9, ("B", 5))
+    room.take(message(8, 6, "B"))
+    assert room.is_complete(9, ("B", 6))
+    assert room.problems(9) == []
+
+
+def test_what_was_not_confirmed_may_come_again_to_who_was_told() -> None:
+    told = {"epoch": "B", "offset": 0, "recovered": False}
+    room = heard(message(0, 1), message(1, 2), told, message(1, 1, "B"))
+    assert room.problems(2) == []
+
+
+def test_another_epoch_is_asked_about() -> None:
+    room = heard(message(0, 1))
+    assert not room.take(message(1, 1, "B"))
+    assert room.position == ("A", 1)
+    assert room.count == 1
+
+
+async def test_news_wait_for_what_is_to_be() -> None:
+    news, seen = KILL.News(), list[int]()
+    waiting = asyncio.create_task(news.until(lambda: len(seen) == 2, "two"))
+    for number in range(2):
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        seen.append(number)
+        news.tell()
+    await waiting
+    with pytest.raises(TimeoutError, match="three: not within 0 s"):
+        await news.until(lambda: len(seen) == 3, "three", 0)
