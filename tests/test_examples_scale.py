@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
-import json
-import re
-import shlex
-import sys
 from types import ModuleType
 from typing import Any
 
@@ -85,8 +81,12 @@ def test_every_message_once_and_in_order_is_right() -> None:
             id="missing after it was told",
         ),
         pytest.param(
-            [message(0, 1), message(1, 2), {**JOINED, "recovered": False}]
-            + [message(0, 3)],
+            [
+                message(0, 1),
+                message(1, 2),
+                {**JOINED, "recovered": False},
+                message(0, 3),
+            ],
             "0 again, 2 comes next",
             id="all again after it was told",
         ),
