@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import json
+import os
+import re
+import shlex
+import signal
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect
 
-from tests.processes import ROOT
+from tests.contract.engines import VALKEY, Valkey
+from tests.processes import ROOT, TIMEOUT, ServerProcess, serving
+from tests.test_browser import CHROMIUM, browser, opened
 
 FOLDER = ROOT / "examples" / "scale"
 
@@ -141,3 +152,97 @@ async def test_news_wait_for_what_is_to_be() -> None:
     await waiting
     with pytest.raises(TimeoutError, match="three: not within 0 s"):
         await news.until(lambda: len(seen) == 3, "three", 0)
+
+
+class ComposedValkey(Valkey):
+    """What compose.yaml starts, with another port and folder."""
+
+    def command(self) -> Sequence[str]:
+        compose = (FOLDER / "compose.yaml").read_text()
+        [arguments] = re.findall(
+            r"^    command: valkey-server (.*)$", compose, re.MULTILINE
+        )
+        place = ["--port", str(self.port), "--dir", str(self.folder)]
+        return [str(VALKEY), *shlex.split(arguments), *place]
+
+
+@pytest.fixture
+def chat(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[ComposedValkey, ServerProcess]]:
+    """Start the chat as README says, with two workers."""
+    engine = ComposedValkey(tmp_path)
+    engine.start()
+    monkeypatch.setenv("WEBSOCKETS_ROUTES_BROKER", engine.url)
+    command = ["-m", "websockets_routes", "run", "chat:router", "--workers", "2"]
+    try:
+        with serving(
+            [*command, "--host", "127.0.0.1", "--port", "0"], FOLDER
+        ) as server:
+            yield engine, server
+            assert server.stop(signal.SIGTERM) == 0
+    finally:
+        engine.kill()
+
+
+def say(ws: ClientConnection, **message: object) -> Any:
+    ws.send(json.dumps(message))
+    return json.loads(ws.recv(timeout=TIMEOUT))
+
+
+def test_the_chat_answers_as_it_says(
+    chat: tuple[ComposedValkey, ServerProcess],
+) -> None:
+    engine, server = chat
+    url = f"ws://127.0.0.1:{server.port}/chat"
+    with connect(url) as one, connect(url) as two:
+        for ws in (one, two):
+            assert json.loads(ws.recv(timeout=TIMEOUT))["worker"] > 0
+        joined = say(one, join="kitchen")
+        assert (joined["joined"], joined["offset"]) == ("kitchen", 0)
+        assert joined["recovered"]
+        said = say(two, say="hello", room="kitchen", id="a1")
+        assert said == {"said": "a1", "epoch": joined["epoch"], "offset": 1}
+        # Once more, and it is the same.
+        assert say(two, say="hello", room="kitchen", id="a1") == said
+        heard = json.loads(one.recv(timeout=TIMEOUT))
+        assert heard["topic"] == "room/kitchen"
+        assert (heard["epoch"], heard["offset"]) == (joined["epoch"], 1)
+        assert heard["data"] == "hello"
+        one.send("no JSON")
+        with pytest.raises(ConnectionClosed, match="neither join nor say"):
+            one.recv(timeout=TIMEOUT)
+        engine.kill()
+        assert say(two, say="bye", room="kitchen", id="a2") == {"failed": "a2"}
+        engine.start()
+        while (said := say(two, say="bye", room="kitchen", id="a2")) == {
+            "failed": "a2"
+        }:
+            pass
+        assert said == {"said": "a2", "epoch": joined["epoch"], "offset": 2}
+    with connect(url) as one:
+        one.recv(timeout=TIMEOUT)
+        joined = say(one, join="kitchen", since=[heard["epoch"], 1])
+        assert (joined["recovered"], joined["count"]) == (True, 1)
+        assert json.loads(one.recv(timeout=TIMEOUT))["data"] == "bye"
+        other = say(one, join="garden", since=["elsewhere", 1])
+        assert not other["recovered"]
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
+def test_the_page_loses_nothing_when_its_worker_is_killed(
+    chat: tuple[ComposedValkey, ServerProcess], tmp_path: Path
+) -> None:
+    _, server = chat
+    with (
+        browser(tmp_path / "profile") as number,
+        opened(number, f"http://127.0.0.1:{server.port}/") as page,
+    ):
+        page.wait("state.textContent.startsWith('worker')")
+        page.run("say.text.value = 'one'; say.requestSubmit()")
+        page.wait("log.textContent === 'one\\n'")
+        worker = page.run("state.textContent")
+        os.kill(int(worker.split()[1]), signal.SIGKILL)
+        page.wait(f"![{worker!r}, 'disconnected'].includes(state.textContent)")
+        page.run("say.text.value = 'two'; say.requestSubmit()")
+        page.wait("log.textContent === 'one\\ntwo\\n'")

@@ -2,7 +2,8 @@
 
     websockets-routes run chat:router --workers 4
 
-See README.md, in this folder, for the broker. What is said, all in JSON:
+See README.md, in this folder, for the broker; http://localhost:8765/ is a page that
+shows it. What is said, all in JSON:
 
 - ``{"join": "kitchen"}`` is answered by ``{"joined": "kitchen", "epoch": …,
   "offset": …, "recovered": true, "count": 0}``. From then on messages come as
@@ -18,6 +19,7 @@ See README.md, in this folder, for the broker. What is said, all in JSON:
 
 import json
 import os
+from pathlib import Path
 from typing import Any
 
 from websockets.frames import CloseCode
@@ -31,6 +33,9 @@ from websockets_routes import (
     json_envelope,
 )
 from websockets_routes.brokers import Broker
+from websockets_routes.http import Request, Response
+
+PAGE = Path(__file__).with_name("chat.html")
 
 
 def broker() -> Broker | None:
@@ -47,6 +52,11 @@ def broker() -> Broker | None:
 
 router = Router(topics=Topics(broker()))
 room = router.topic("room/{name}", history=10_000, ttl=3600, envelope=json_envelope)
+
+
+@router.get("/")
+async def page(request: Request) -> Response:
+    return Response.file(PAGE)
 
 
 @router.route("/chat")
