@@ -159,9 +159,7 @@ class ComposedValkey(Valkey):
 
     def command(self) -> Sequence[str]:
         compose = (FOLDER / "compose.yaml").read_text()
-        [arguments] = re.findall(
-            r"^    command: valkey-server (.*)$", compose, re.MULTILINE
-        )
+        [arguments] = re.findall(r"    command: valkey-server (.*)\n", compose)
         place = ["--port", str(self.port), "--dir", str(self.folder)]
         return [str(VALKEY), *shlex.split(arguments), *place]
 
@@ -246,3 +244,17 @@ def test_the_page_loses_nothing_when_its_worker_is_killed(
         page.wait(f"![{worker!r}, 'disconnected'].includes(state.textContent)")
         page.run("say.text.value = 'two'; say.requestSubmit()")
         page.wait("log.textContent === 'one\\ntwo\\n'")
+
+
+def test_readme_gives_commands_that_there_are() -> None:
+    readme = (FOLDER / "README.md").read_text()
+    blocks = re.findall(r"```console\n(.*?)```", readme, re.DOTALL)
+    commands = [shlex.split(line) for block in blocks for line in block.splitlines()]
+    kills = [each[2:] for each in commands if each[:2] == ["python", "kill.py"]]
+    assert len(kills) >= 4
+    for arguments in kills:
+        KILL.parse(arguments)
+    assert ["docker", "compose", "up", "-d"] in commands
+    # As in the test above; --broker would make a broker that is not durable.
+    assert ["export", "WEBSOCKETS_ROUTES_BROKER=redis://localhost"] in commands
+    assert shlex.split("websockets-routes run chat:router --workers 4") in commands

@@ -1,5 +1,6 @@
 """A chat on many processes, whose clients lose nothing when they lose a connection.
 
+    export WEBSOCKETS_ROUTES_BROKER=redis://localhost
     websockets-routes run chat:router --workers 4
 
 See README.md, in this folder, for the broker; http://localhost:8765/ is a page that

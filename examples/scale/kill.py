@@ -1,6 +1,6 @@
 """Count messages while workers are killed and the broker is restarted.
 
-    python examples/scale/kill.py --broker valkey
+    python kill.py --broker valkey
 
 Starts a broker, the workers of chat.py, and clients that join rooms and come back with
 their position when they lose their connection. While other clients talk, workers are
@@ -26,7 +26,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -553,7 +553,7 @@ class Trial:
             Path(self.options.log).write_text("".join(self.server.log))
 
 
-def main() -> None:
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description="Count messages while workers and the broker are killed.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
@@ -570,14 +570,18 @@ def main() -> None:
     add("--kills", type=int, default=1, help="workers to kill")
     add("--restarts", type=int, default=1, help="how often to kill the broker")
     add("--log", metavar="FILE", help="where to write what the workers logged")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     if options.forget and options.url:
         parser.error("--forget is for a broker that is started here")
     if min(options.workers, options.subscribers, options.rooms) < 1:
         parser.error("there is at least one worker, one subscriber and one room")
     if options.messages < options.rooms:
         parser.error("there is at least one message in each room")
-    sys.exit(0 if asyncio.run(Trial(options).run()) else 1)
+    return options
+
+
+def main() -> None:
+    sys.exit(0 if asyncio.run(Trial(parse()).run()) else 1)
 
 
 if __name__ == "__main__":
