@@ -1,8 +1,10 @@
 """A chat on many processes, whose clients lose nothing when they lose a connection.
 
+    export WEBSOCKETS_ROUTES_BROKER=redis://localhost
     websockets-routes run chat:router --workers 4
 
-See README.md, in this folder, for the broker. What is said, all in JSON:
+See README.md, in this folder, for the broker; http://localhost:8765/ is a page that
+shows it. What is said, all in JSON:
 
 - ``{"join": "kitchen"}`` is answered by ``{"joined": "kitchen", "epoch": …,
   "offset": …, "recovered": true, "count": 0}``. From then on messages come as
@@ -11,12 +13,14 @@ See README.md, in this folder, for the broker. What is said, all in JSON:
   brings what was missed, then what is new. If that cannot be known to be all, the
   answer says ``"recovered": false``.
 - ``{"say": "hello", "room": "kitchen", "id": "a1"}`` is answered by ``{"said": "a1",
-  "offset": …}`` or ``{"failed": "a1"}``. Without an answer, or with the second one,
-  the same may be sent again: within two minutes the same id is the same message.
+  "epoch": …, "offset": …}`` or ``{"failed": "a1"}``. Without an answer, or with the
+  second one, the same may be sent again: within two minutes the same id is the same
+  message.
 """
 
 import json
 import os
+from pathlib import Path
 from typing import Any
 
 from websockets.frames import CloseCode
@@ -30,6 +34,9 @@ from websockets_routes import (
     json_envelope,
 )
 from websockets_routes.brokers import Broker
+from websockets_routes.http import Request, Response
+
+PAGE = Path(__file__).with_name("chat.html")
 
 
 def broker() -> Broker | None:
@@ -46,6 +53,11 @@ def broker() -> Broker | None:
 
 router = Router(topics=Topics(broker()))
 room = router.topic("room/{name}", history=10_000, ttl=3600, envelope=json_envelope)
+
+
+@router.get("/")
+async def page(request: Request) -> Response:
+    return Response.file(PAGE)
 
 
 @router.route("/chat")
@@ -92,4 +104,6 @@ async def say(ws: Protocol, name: str, text: str, key: str) -> None:
     except BrokerUnavailable:
         await ws.send_json({"failed": key})
     else:
-        await ws.send_json({"said": key, "offset": receipt.offset})
+        await ws.send_json(
+            {"said": key, "epoch": receipt.epoch, "offset": receipt.offset}
+        )

@@ -161,7 +161,8 @@ class Session:
             await self._client.close()
             await asyncio.wait([work])
             error = None if work.cancelled() else work.exception()
-        if error is not None and not isinstance(error, nats.errors.Error):
+        # RuntimeError is what uvloop says of a connection that was just lost.
+        if error and not isinstance(error, nats.errors.Error | OSError | RuntimeError):
             raise error
         problem = error or self._client.last_error or "the connection was lost"
         raise BrokerUnavailable(self._name, str(problem))

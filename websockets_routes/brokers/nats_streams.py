@@ -289,7 +289,9 @@ class Streams:
             return BrokerUnavailable(self._name, problem, sent=False)
         if isinstance(error, APIError):
             return BrokerError(self._name, f"refused: {error.description}")
-        if isinstance(error, TimeoutError | nats.errors.Error | OSError):
+        # RuntimeError is what uvloop says of a connection that was just lost.
+        lost = TimeoutError | nats.errors.Error | OSError | RuntimeError
+        if isinstance(error, lost):
             problem = f"JetStream did not answer: {str(error) or 'timeout'}"
             return BrokerUnavailable(self._name, problem, sent=False)
         problem = f"JetStream answered something else: {error!r:.200}"

@@ -69,7 +69,7 @@ class Pipe:
             )
         except ResponseError as error:
             raise BrokerError(self._name, f"refused: {_text(error)}") from None
-        except RedisError as error:
+        except (RedisError, RuntimeError) as error:  # see _write
             raise BrokerUnavailable(self._name, _text(error)) from None
 
     def send(self, *command: Any) -> None:
@@ -123,7 +123,11 @@ class Pipe:
             self._wake.clear()
             queue, self._queue = self._queue, []
             packed = connection.pack_commands(queue)
-            await connection.send_packed_command(packed, check_health=False)
+            try:
+                await connection.send_packed_command(packed, check_health=False)
+            except RuntimeError as error:
+                # So says uvloop of a connection that was lost a moment ago.
+                raise BrokerUnavailable(self._name, _text(error)) from None
 
     async def _read(self, received: Callable[[Any], None]) -> None:
         read = self._connection.read_response
