@@ -52,14 +52,17 @@ async def test_an_engine_that_hangs_with_much_in_flight_blocks_nobody(
         large = message("a", b"x" * 900_000)
         with mortal_nats.suspended():
             # More than sockets take, and nats-py's own buffer.
-            futures = [node.broker.publish(large) for _ in range(30)]
+            waiting: list[Any] = [node.broker.publish(large) for _ in range(30)]
             if found_out:
                 await until(lambda: not node.broker.healthy)
             else:
                 async with asyncio.timeout(5):
                     await asyncio.sleep(0)
+                    # It waits behind them.
+                    waiting.append(asyncio.ensure_future(node.broker.subscribe("b")))
+                    await asyncio.sleep(0)
                     await node.broker.close()
-            for each in await asyncio.gather(*futures, return_exceptions=True):
+            for each in await asyncio.gather(*waiting, return_exceptions=True):
                 assert isinstance(each, BrokerUnavailable)
         if found_out:
             await node.until_gaps(1)

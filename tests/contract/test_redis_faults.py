@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -66,6 +67,19 @@ async def test_an_engine_that_is_lost_while_it_is_asked_is_not_there(
         proxy.edit = cut_later
         with pytest.raises(BrokerUnavailable, match=r"[Cc]onnection"):
             await RedisBroker(through(proxy)).start(print, print)
+
+
+async def test_a_connection_that_is_lost_in_the_moment_of_a_write_is_seen(
+    valkey: Valkey, prefix: str
+) -> None:
+    async with started(valkey.url, "a", prefix=prefix) as node:
+        pipe: Any = vars(node.broker)["_pipe"]
+        pipe._connection._writer.transport.abort()
+        # uvloop says that its transport cannot be written to; asyncio says nothing.
+        with pytest.raises(BrokerUnavailable):
+            await node.broker.publish(message("a"))
+        await until(lambda: node.broker.healthy)
+        await node.broker.publish(message("a", b"again"))
 
 
 async def test_what_the_broker_needs_and_is_not_allowed_is_told(
