@@ -228,20 +228,21 @@ class Streams:
                     found.append((int(headers["Nats-Sequence"]), message.data))
 
             inbox = self._client.new_inbox()
-            subscription = await self._client.subscribe(inbox, cb=collect)
             try:
-                batch = 1_000_000 if limit is None else limit - len(found)
-                request = {"seq": first, "next_by_subj": subject, "batch": batch}
-                api = f"$JS.API.DIRECT.GET.{self.stream(token)}"
-                body = json.dumps(request).encode()
-                await self._client.publish(api, body, reply=inbox)
-                async with asyncio.timeout(self._timeout):
-                    headers = await end
+                subscription = await self._client.subscribe(inbox, cb=collect)
+                try:
+                    batch = 1_000_000 if limit is None else limit - len(found)
+                    request = {"seq": first, "next_by_subj": subject, "batch": batch}
+                    api = f"$JS.API.DIRECT.GET.{self.stream(token)}"
+                    body = json.dumps(request).encode()
+                    await self._client.publish(api, body, reply=inbox)
+                    async with asyncio.timeout(self._timeout):
+                        headers = await end
+                finally:
+                    if not self._client.is_closed:
+                        await subscription.unsubscribe()
             except Exception as error:
                 raise self._error(error) from None
-            finally:
-                if not self._client.is_closed:
-                    await subscription.unsubscribe()
             if headers["Status"] not in ("204", "404"):
                 problem = f"refused: {headers.get('Description', headers['Status'])}"
                 raise BrokerError(self._name, problem)
