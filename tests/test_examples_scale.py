@@ -166,13 +166,13 @@ class ComposedValkey(Valkey):
 
 @pytest.fixture
 def chat(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> Iterator[tuple[ComposedValkey, ServerProcess]]:
     """Start the chat as README says, with two workers."""
     engine = ComposedValkey(tmp_path)
     engine.start()
-    monkeypatch.setenv("WEBSOCKETS_ROUTES_BROKER", engine.url)
     command = ["-m", "websockets_routes", "run", "chat:router", "--workers", "2"]
+    command += ["--broker", f"{engine.url}?durable=true"]
     try:
         with serving(
             [*command, "--host", "127.0.0.1", "--port", "0"], FOLDER
@@ -255,6 +255,6 @@ def test_readme_gives_commands_that_there_are() -> None:
     for arguments in kills:
         KILL.parse(arguments)
     assert ["docker", "compose", "up", "-d"] in commands
-    # As in the test above; --broker would make a broker that is not durable.
-    assert ["export", "WEBSOCKETS_ROUTES_BROKER=redis://localhost"] in commands
-    assert shlex.split("websockets-routes run chat:router --workers 4") in commands
+    run = "websockets-routes run chat:router --workers 4"
+    run += " --broker redis://localhost?durable=true"
+    assert shlex.split(run) in commands

@@ -1,7 +1,6 @@
 """A chat on many processes, whose clients lose nothing when they lose a connection.
 
-    export WEBSOCKETS_ROUTES_BROKER=redis://localhost
-    websockets-routes run chat:router --workers 4
+    websockets-routes run chat:router --workers 4 --broker redis://localhost?durable=true
 
 See README.md, in this folder, for the broker; http://localhost:8765/ is a page that
 shows it. What is said, all in JSON:
@@ -30,28 +29,14 @@ from websockets_routes import (
     Position,
     Protocol,
     Router,
-    Topics,
     json_envelope,
 )
-from websockets_routes.brokers import Broker
 from websockets_routes.http import Request, Response
 
 PAGE = Path(__file__).with_name("chat.html")
 
 
-def broker() -> Broker | None:
-    """Make the broker of ``redis://…``; all others need no more than their URL."""
-    url = os.environ.get("WEBSOCKETS_ROUTES_BROKER", "")
-    if not url.startswith(("redis://", "rediss://")):
-        return None
-    from websockets_routes.brokers.redis import RedisBroker
-
-    # The Valkey of compose.yaml has on its disk what it has confirmed: positions
-    # outlive it. CHAT_DURABLE=0 is for one that has not.
-    return RedisBroker(url, durable=os.environ.get("CHAT_DURABLE", "1") == "1")
-
-
-router = Router(topics=Topics(broker()))
+router = Router()
 room = router.topic("room/{name}", history=10_000, ttl=3600, envelope=json_envelope)
 
 

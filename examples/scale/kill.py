@@ -137,7 +137,7 @@ def find_program(name: str, module: str) -> str:
     return found_program
 
 
-def local_broker(name: str, folder: str) -> tuple[Program, str, str]:
+def local_broker(name: str, folder: str, forgets: bool) -> tuple[Program, str, str]:
     """Return a broker on a free port, what it logs when it is ready, and its URL."""
     port = str(free_port())
     if name == "nats":
@@ -148,7 +148,8 @@ def local_broker(name: str, folder: str) -> tuple[Program, str, str]:
     command += ["--port", port, "--dir", folder, "--save", ""]
     command += ["--appendonly", "yes", "--appendfsync", "always"]
     ready = "Ready to accept connections"
-    return Program(*command), ready, f"redis://127.0.0.1:{port}"
+    durable = "false" if forgets else "true"
+    return Program(*command), ready, f"redis://127.0.0.1:{port}?durable={durable}"
 
 
 class Heard:
@@ -380,17 +381,15 @@ class Trial:
             url = self.options.url
             if url is None:
                 self.broker, self.ready, url = local_broker(
-                    self.options.broker, str(self.folder)
+                    self.options.broker, str(self.folder), self.options.forget
                 )
                 await self.broker.start(self.ready)
                 stack.push_async_callback(self._end_broker)
-            durable = os.environ.get("CHAT_DURABLE", "1")
             self.server = Program(
                 *(sys.executable, "-m", "websockets_routes", "run", "chat:router"),
                 *("--workers", str(self.options.workers)),
                 *("--host", "127.0.0.1", "--port", "0"),
                 WEBSOCKETS_ROUTES_BROKER=url,
-                CHAT_DURABLE="0" if self.options.forget else durable,
                 PYTHONUNBUFFERED="1",
             )
             stack.callback(self._write_log)

@@ -14,6 +14,7 @@ import pytest
 from tests.contract.engines import Nats
 from tests.integration.servers import until
 from tests.processes import ROOT
+from websockets_routes import BrokerUnavailable
 from websockets_routes.brokers import Envelope, State
 from websockets_routes.brokers.nats import NatsBroker
 
@@ -86,6 +87,26 @@ async def test_nats_comes_back_that_was_lost_while_something_was_to_be_written(
             await until(lambda: broker.state is State.RECONNECTING)
             engine.start()
             await until(lambda: broker.state is State.CONNECTED)
+    finally:
+        await broker.close()
+        engine.kill()
+
+
+async def test_nats_that_is_lost_while_history_is_read_is_unavailable(
+    tmp_path: Path,
+) -> None:
+    engine = Nats(tmp_path)
+    engine.start()
+    broker = NatsBroker(engine.url)
+    await broker.start(lambda envelope: None, lambda topic: None)
+    try:
+        assert broker._session is not None
+        streams = broker._session.streams
+        engine.kill()
+        await until(lambda: broker.state is State.RECONNECTING)
+        # What it does once it has asked for the state of the stream.
+        with pytest.raises(BrokerUnavailable, match="connection closed"):
+            await streams._read("token", "subject", 1, None)
     finally:
         await broker.close()
         engine.kill()
