@@ -653,6 +653,38 @@ def test_what_has_no_offset_is_always_news() -> None:
     assert track.since == Position("f", 1)
 
 
+async def test_a_message_without_an_offset_moves_no_position() -> None:
+    """Somebody else may publish to a topic with history and not know that."""
+
+    async def run(broker: Scripted, hall: Hall) -> None:
+        (one, client), (two, other) = await hall.join(), await hall.join()
+        await one.subscribe("room/a")
+        await hall.router.publish("room/a", "1")
+        broker.open.clear()
+        asked = broker.asked
+        subscribing = asyncio.ensure_future(two.subscribe("room/a", last=10))
+        await until(lambda: broker.asked > asked)
+        stray = Envelope("room/a", b"stray", True, None, "stray", 0.0)
+        await broker.publish(stray)
+        broker.open.set()
+        await subscribing
+        for _ in range(2):
+            broker.gap("room/a")
+            await until(lambda: relay_of(hall)._tracks["room/a"].held is None)
+        await hall.router.publish("room/a", "2")
+        assert await heard(one, client) == ["1", "stray", "2"]
+        assert await heard(two, other) == ["1", "stray", "2"]
+
+    await on_one_node(run)
+
+
+def test_what_has_no_offset_lets_no_earlier_message_through() -> None:
+    track: Any = Track(Position("e", 3), 1000)
+    track.join("subscriber", Position("e", 3))
+    assert track.lacking(["subscriber"], envelope(None, None)) == ["subscriber"]
+    assert track.lacking(["subscriber"], envelope(2)) == []
+
+
 def test_too_much_to_hold_is_let_go() -> None:
     joiner = Joiner(1200)
     joiner.position = Position("e", 1)

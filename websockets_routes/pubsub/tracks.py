@@ -94,7 +94,7 @@ class Joiner:
         for envelope in self.held.clear():
             if is_after(envelope, self.position):
                 envelopes.append(envelope)
-                self.position = _position_of(envelope)
+                self.position = _position_of(envelope) or self.position
         return envelopes
 
 
@@ -129,7 +129,8 @@ class Track:
         """Go on to a message; tell whether it is news."""
         if not is_after(envelope, self.position):
             return False
-        self.position = _position_of(envelope)
+        # What was published without history moves nobody.
+        self.position = _position_of(envelope) or self.position
         return True
 
     def restart(self, position: Position) -> None:
@@ -161,7 +162,7 @@ class Track:
     ) -> Collection[Outbox]:
         """Find those in the audience that do not have a message yet."""
         floors = self._floors
-        if not floors:
+        if not floors or envelope.offset is None:
             return audience
         found = [each for each in audience if is_after(envelope, floors.get(each))]
         for outbox, floor in tuple(floors.items()):
