@@ -601,6 +601,37 @@ async def test_what_comes_live_while_a_topic_is_recovered_comes_once() -> None:
     await on_one_node(run)
 
 
+async def test_a_message_that_no_envelope_can_be_made_of_stops_no_other(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def wrap(message: Message) -> str | bytes:
+        if message.data == "bad":
+            raise ValueError("no envelope")
+        return message.data
+
+    async def run(broker: Scripted, hall: Hall) -> None:
+        ws, client = await hall.join()
+        await ws.subscribe("room/a")
+        await hall.router.publish("room/a", "bad")
+        broker.deaf = True
+        for message in ("1", "bad", "2"):
+            await hall.router.publish("room/a", message)
+        broker.deaf = False
+        broker.open.clear()
+        asked = broker.asked
+        broker.gap("room/a")
+        await until(lambda: broker.asked > asked)
+        for message in ("bad", "3"):
+            await hall.router.publish("room/a", message)
+        broker.open.set()
+        await until(lambda: not relay_of(hall)._tasks)
+        await hall.router.publish("room/a", "4")
+        assert await heard(ws, client) == ["1", "2", "3", "4"]
+        assert errors(caplog) == ["a message of 'room/a' was not delivered"] * 3
+
+    await on_one_node(run, envelope=wrap)
+
+
 async def test_a_gap_while_somebody_joins_is_read_over() -> None:
     async def run(broker: Scripted, hall: Hall) -> None:
         ws, client = await hall.join()

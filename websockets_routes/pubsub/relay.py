@@ -233,7 +233,12 @@ class Relay:
     def _spread(self, envelope: Envelope, track: Track | None) -> None:
         for joiner in self._joiners.get(envelope.topic, ()):
             joiner.held.add(envelope)
-        counts = self._node.spread(envelope, track)
+        try:
+            counts = self._node.spread(envelope, track)
+        except Exception:
+            # What users do to a message may fail; those behind it go on.
+            logger.exception("a message of %r was not delivered", envelope.topic)
+            return
         receipt = self._sent.pop(envelope.id, None)
         if receipt is not None:
             receipt.count(counts)
