@@ -163,6 +163,40 @@ async def test_a_subscriber_that_gives_up_leaves_nothing_behind(
     await on_one_node(run)
 
 
+async def test_whoever_gives_up_takes_nothing_from_another_task() -> None:
+    async def run(broker: Scripted, hall: Hall) -> None:
+        ws, client = await hall.join()
+        broker.open.clear()
+        first, second = (asyncio.ensure_future(ws.subscribe("a")) for _ in range(2))
+        await until(lambda: broker.asked)
+        first.cancel()
+        await asyncio.wait([first])
+        broker.open.set()
+        assert (await second).new
+        assert ws.topics == ("a",)
+        await hall.router.publish("a", "x")
+        assert await heard(ws, client) == ["x"]
+        ws.unsubscribe("a")
+        assert not relay_of(hall)._interests
+
+    await on_one_node(run)
+
+
+async def test_what_is_unsubscribed_before_it_is_confirmed_is_not_heard() -> None:
+    async def run(broker: Scripted, hall: Hall) -> None:
+        ws, _ = await hall.join()
+        broker.open.clear()
+        subscribing = asyncio.ensure_future(ws.subscribe("a"))
+        await until(lambda: broker.asked)
+        assert ws.unsubscribe("a")
+        broker.open.set()
+        await subscribing
+        await until(lambda: broker.calls == ["a", ("not", "a")])
+        assert not relay_of(hall)._interests
+
+    await on_one_node(run)
+
+
 async def test_who_waits_while_the_broker_is_closed_hears_of_it() -> None:
     hall = make_hall(broker := Scripted())
     async with hall.open():

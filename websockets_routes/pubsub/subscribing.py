@@ -194,12 +194,16 @@ class Subscribing(Attending):
         if relay is not None:
             try:
                 await relay.hear(topic)
-                self._check(ws, topic)
+                ended = self._check(ws, topic)
             except BaseException:
                 if new:
                     self.unsubscribe(ws, topic)
                 relay.release(topic)
                 raise
+            if ended and new:
+                relay.release(topic)  # it was unsubscribed in the meantime
+            elif ended:
+                new = self._add(ws, topic)  # whoever was first has given up
         subscribed = Subscribed(topic, new)
         if reply is not None:
             self._send_reply(outbox_of(ws), topic, reply(subscribed))
