@@ -666,6 +666,60 @@ async def test_a_message_that_no_envelope_can_be_made_of_stops_no_other(
     await on_one_node(run, envelope=wrap)
 
 
+async def test_who_joins_while_a_topic_is_recovered_gets_nothing_twice() -> None:
+    async def run(broker: Scripted, hall: Hall) -> None:
+        (one, client), (two, other) = await hall.join(), await hall.join()
+        await one.subscribe("room/a")
+        await hall.router.publish("room/a", "1")
+        broker.deaf = True
+        for number in range(2, 6):
+            await hall.router.publish("room/a", str(number))
+        broker.deaf = False
+        first, broker.open = broker.open, asyncio.Event()
+        slow, asked = broker.open, broker.asked
+        broker.gap("room/a")
+        await until(lambda: broker.asked > asked)
+        broker.open = first
+        await hall.router.publish("room/a", "6")
+        await two.subscribe("room/a", last=1)
+        slow.set()
+        await until(lambda: relay_of(hall)._tracks["room/a"].held is None)
+        await hall.router.publish("room/a", "7")
+        assert await heard(one, client) == ["1", "6", "7"]
+        assert await heard(two, other) == ["6", "7"]
+
+    await on_one_node(run, history=2)
+
+
+async def test_nothing_is_missed_by_who_joined_behind_one_that_read_further() -> None:
+    async def run(broker: Scripted, hall: Hall) -> None:
+        (one, client), (two, other) = await hall.join(), await hall.join()
+        await hall.router.publish("room/a", "1")
+        first, broker.open = broker.open, asyncio.Event()
+        slow, asked = broker.open, broker.asked
+        subscribing = asyncio.ensure_future(one.subscribe("room/a", last=1))
+        await until(lambda: broker.asked > asked)
+        broker.open = first
+        slow.set()
+        await until(lambda: relay_of(hall).is_confirmed("room/a"))
+        slow = broker.open = asyncio.Event()
+        await until(lambda: broker.asked > asked + 1)
+        broker.open = first
+        broker.deaf = True
+        await hall.router.publish("room/a", "2")
+        await two.subscribe("room/a", last=1)
+        slow.set()
+        await subscribing
+        broker.deaf = False
+        broker.gap("room/a")
+        await until(lambda: relay_of(hall)._tracks["room/a"].held is None)
+        await hall.router.publish("room/a", "3")
+        assert await heard(one, client) == ["1", "2", "3"]
+        assert await heard(two, other) == ["2", "3"]
+
+    await on_one_node(run)
+
+
 async def test_a_gap_while_somebody_joins_is_read_over() -> None:
     async def run(broker: Scripted, hall: Hall) -> None:
         ws, client = await hall.join()

@@ -137,7 +137,6 @@ class Track:
         """Begin anew where nothing is known of what was before."""
         self.position = None
         self._start = position
-        self._floors.clear()
 
     def begin(self) -> bool:
         """Begin to recover; tell whether that has not begun yet."""
@@ -149,7 +148,10 @@ class Track:
 
     def join(self, outbox: Outbox, position: Position) -> None:
         """Let a subscriber in who has all up to a position."""
-        at = self.position
+        at, start = self.position, self._start
+        if at is None and start.epoch == position.epoch:
+            # Whoever came first may have read further.
+            self._start = min(start, position)
         if at is None or at.epoch != position.epoch or at.offset < position.offset:
             self._floors[outbox] = position
 
