@@ -104,6 +104,8 @@ async def test_history_is_read_from_a_place_both_ways_and_in_parts() -> None:
         await topics.history("a/+")
     with pytest.raises(InvalidLimit):
         await topics.history("a", limit=0)
+    with pytest.raises(InvalidLimit, match="limit is a number of messages, not 1.5"):
+        await topics.history("a", limit=1.5)  # type: ignore[arg-type]
 
 
 async def test_an_idempotency_key_publishes_once() -> None:
@@ -159,9 +161,16 @@ async def test_a_client_that_was_away_gets_what_it_missed_and_goes_on() -> None:
         lambda epoch: Position(epoch, True),
         lambda epoch: Position(7, 1),  # type: ignore[arg-type]
         lambda epoch: Position("other", 1),
+        lambda epoch: Position("\ud800", 1),
+        lambda epoch: 7,
+        lambda epoch: "position",
+        lambda epoch: (epoch, 3, 3),
         lambda epoch: Position(epoch, 0),
     ],
-    ids=["future", "negative", "huge", "str", "bool", "epoch-int", "epoch", "gone"],
+    ids=[
+        *("future", "negative", "huge", "str", "bool", "epoch-int", "epoch"),
+        *("surrogate", "int", "no-position", "three", "gone"),
+    ],
 )
 async def test_a_position_that_cannot_be_recovered_is_told(position: Any) -> None:
     hall = make(history=2)

@@ -10,6 +10,7 @@ from websockets.asyncio.client import ClientConnection
 
 from tests.contract.engines import Engine
 from tests.integration.servers import until
+from tests.integration.test_topics import heard
 from websockets_routes import BrokerUnavailable, Filter, MustAwait, Position, Topics
 from websockets_routes.brokers import Broker
 
@@ -91,6 +92,31 @@ async def test_a_client_resumes_on_another_node(engine: Engine, prefix: str) -> 
             "room/a", since=Position("other", 1)
         )
         assert not lost.recovered
+
+
+async def test_whatever_a_client_asks_for_does_no_harm(
+    engine: Engine, prefix: str
+) -> None:
+    async with nodes(1, lambda: broker_of(engine, prefix)) as [hall]:
+        pairs = [await hall.join() for _ in range(6)]
+        for message in ("1", "2"):
+            await hall.router.publish("room/a", message)
+        *strange, (one, client), (two, other) = pairs
+        epochs = ("\ud800", "\0", "é\r\n", "x" * 100_000)
+        for (ws, _), epoch in zip(strange, epochs, strict=True):
+            position = Position(epoch, 1)
+            # In flight on the same connection: what one client asks for is its own.
+            receipt = hall.router.publish("plain", "x")
+            assert not (await ws.subscribe("room/a", since=position)).recovered
+            assert await hall.router.history("room/a", since=position) == []
+            await receipt
+        assert (await one.subscribe("room/a", last=10**30)).count == 2
+        assert (await two.subscribe("room/a", last=10**5000)).count == 2
+        assert await heard(one, client) == await heard(two, other) == ["1", "2"]
+        for reverse in (True, False):
+            for limit in (2**64, 10**5000):
+                page = await hall.router.history("room/a", limit=limit, reverse=reverse)
+                assert [each.data for each in page] == ["1", "2"][:: 1 - 2 * reverse]
 
 
 async def test_nothing_is_missed_or_doubled_while_clients_join(

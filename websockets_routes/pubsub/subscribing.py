@@ -15,6 +15,7 @@ from ..brokers.base import Envelope, HistoryPage, HistoryPolicy, Position
 from ..closing import closed_error
 from ..exceptions import InvalidLimit, InvalidTopic, MustAwait, SubscriptionDenied
 from ..limits import check_limit
+from ..target import UNFIT
 from .attending import Attending
 from .clients import client_key_of
 from .frames import Message, encode_payload
@@ -297,7 +298,8 @@ class Subscribing(Attending):
         if wish.since is not None:
             return await source.page(topic, policy, _checked(wish.since))
         # The newest one tells where the topic stands.
-        page = await source.page(topic, policy, None, wish.last or 1, True)
+        last = min(wish.last or 1, policy.length)
+        page = await source.page(topic, policy, None, last, True)
         messages = page.messages[::-1] if wish.last else ()
         return page._replace(messages=messages)
 
@@ -367,6 +369,10 @@ class Subscribing(Attending):
         policy = self._history_of(topic)
         check_levels(topic, self.max_length, self.max_levels)
         check_limit("limit", limit)
+        if limit is not None:
+            if type(limit) is not int:
+                raise InvalidLimit(f"limit is a number of messages, not {limit!r}")
+            limit = min(limit, policy.length)  # no engine counts as far as a client
         position = None if since is None else _checked(since)
         source = self._relay or self._local
         page = await source.page(topic, policy, position, limit, reverse)
@@ -375,6 +381,10 @@ class Subscribing(Attending):
 
 def _checked(since: Position) -> Position:
     """Take what a client says; what is no position is none of this history."""
+    if not isinstance(since, tuple | list) or len(since) != 2:
+        return _NOWHERE
     epoch, offset = since
-    fits = isinstance(epoch, str) and type(offset) is int and 0 <= offset < _MAX_OFFSET
+    fits = type(offset) is int and 0 <= offset < _MAX_OFFSET
+    # An engine could not be asked about a lone surrogate.
+    fits = fits and isinstance(epoch, str) and not UNFIT.search(epoch)
     return Position(epoch, offset) if fits else _NOWHERE
