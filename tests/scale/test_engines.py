@@ -119,6 +119,18 @@ async def test_whatever_a_client_asks_for_does_no_harm(
                 assert [each.data for each in page] == ["1", "2"][:: 1 - 2 * reverse]
 
 
+async def test_a_key_that_no_engine_takes_harms_no_other_message(
+    engine: Engine, prefix: str
+) -> None:
+    async with nodes(1, lambda: broker_of(engine, prefix)) as [hall]:
+        for topic in ("room/a", "plain"):
+            before = hall.router.publish(topic, "before")
+            with pytest.raises(ValueError, match="surrogates not allowed"):
+                hall.router.publish(topic, "x", idempotency_key="\ud800")
+            await hall.router.publish(topic, "after")
+            await before
+
+
 async def test_nothing_is_missed_or_doubled_while_clients_join(
     engine: Engine, prefix: str
 ) -> None:

@@ -187,7 +187,10 @@ class Relay:
 
         Raises:
             WrongThread: Outside of the event loop of the broker.
+            ValueError: If the key is no valid Unicode.
         """
+        if idempotency_key is not None:
+            idempotency_key.encode()  # so that it fails here, not on its way
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
