@@ -6,13 +6,16 @@ import asyncio
 from typing import Any
 
 import pytest
+from websockets import Headers
 from websockets.asyncio.client import ClientConnection
 
 from tests.contract.engines import Engine
 from tests.integration.servers import until
-from tests.integration.test_topics import heard
-from websockets_routes import BrokerUnavailable, Filter, MustAwait, Position, Topics
+from tests.integration.test_topics import errors, heard
+from websockets_routes import BrokerUnavailable, Filter, MustAwait, Position, Router, Topics
 from websockets_routes.brokers import Broker
+from websockets_routes.http import Request
+from websockets_routes.testing import dispatch
 
 from .nodes import broker_of, nodes
 
@@ -129,6 +132,21 @@ async def test_a_key_that_no_engine_takes_harms_no_other_message(
                 hall.router.publish(topic, "x", idempotency_key="\ud800")
             await hall.router.publish(topic, "after")
             await before
+
+
+async def test_what_an_engine_refuses_is_answered_and_not_logged(
+    nats: Engine, prefix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A body may be as large as all that NATS takes, its header included."""
+    router = Router(topics=Topics(broker_of(nats, prefix)))
+    router.publish_endpoint(token="token")
+    async with router.topics:
+        headers = Headers(Authorization="Bearer token")
+        request = Request("POST", "/publish/plain", headers, b"x" * 2**20)
+        answer = await dispatch(router, request)
+        assert answer.status == 503
+        assert "larger than its max_payload" in answer.text
+    assert errors(caplog) == []
 
 
 async def test_nothing_is_missed_or_doubled_while_clients_join(
