@@ -23,6 +23,7 @@ from websockets_routes import (
     NotServing,
     OpCode,
     Position,
+    Router,
     Subscribed,
     Topics,
     json_envelope,
@@ -279,6 +280,23 @@ async def test_what_has_no_history_cannot_be_replayed() -> None:
         assert (await ws.subscribe("plain", reply=tell)).new
         assert await ws.subscribe(Filter("x/#"), reply=lambda _: b"hi")
         assert await heard(ws, client) == ["None True 0", b"hi"]
+
+
+@pytest.mark.parametrize("broker", [None, MemoryBroker], ids=["none", "memory"])
+async def test_what_a_reply_publishes_is_heard_too(broker: Any) -> None:
+    hall = Hall(Router(topics=Topics(broker and broker())))
+    hall.router.topic("room/{name}", history=10)
+
+    def welcome(subscribed: Subscribed) -> str:
+        hall.router.publish("room/a", "joined")
+        return f"at {subscribed.offset}"
+
+    async with hall.open():
+        ws, client = await hall.join()
+        await hall.router.publish("room/a", "1")
+        await ws.subscribe("room/a", last=5, reply=welcome)
+        await hall.router.publish("room/a", "2")
+        assert await heard(ws, client) == ["at 1", "1", "joined", "2"]
 
 
 async def test_a_reply_that_fails_subscribes_nothing() -> None:
