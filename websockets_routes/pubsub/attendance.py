@@ -104,9 +104,11 @@ class Attendance:
             self._send()
             self._cancel()
             self._broker = None
-            if broker.healthy and self._sending:
+        try:
+            if broker is not None and broker.healthy and self._sending:
                 await asyncio.wait(self._sending, timeout=_FAREWELL)
-        self._renew()
+        finally:
+            self._renew()
 
     def _cancel(self) -> None:
         for handle in (self._due, self._owed, self._timer):

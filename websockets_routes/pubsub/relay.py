@@ -147,13 +147,17 @@ class Relay:
             task.cancel()
         self._interests.clear()
         self._tracks.clear()
-        await self._attendance.stop()
-        await self.broker.close()
+        broker = self.broker
+        try:
+            await self._attendance.stop()
+        finally:
+            # Also for whoever does not wait until all have heard of it.
+            if self._url is not None:
+                # One that was closed does not begin again.
+                self.broker = open_broker(self._url)
+            await broker.close()
         if tasks:
             await asyncio.wait(tasks)
-        if self._url is not None:
-            # One that was closed does not begin again.
-            self.broker = open_broker(self._url)
 
     @property
     def is_started(self) -> bool:
