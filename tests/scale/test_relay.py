@@ -375,6 +375,21 @@ async def test_what_is_started_twice_is_closed_twice() -> None:
         assert local.broker is None
 
 
+def test_servers_that_start_at_once_do_so_on_one_loop_after_another() -> None:
+    async def main() -> None:
+        await asyncio.gather(topics.start(), topics.start())
+        await asyncio.gather(topics.close(), topics.close())
+
+    class Slow(MemoryBroker):
+        async def start(self, receive: Receive, gap: Gap) -> None:
+            await asyncio.sleep(0)
+            await super().start(receive, gap)
+
+    topics = Topics(Slow())
+    for _ in range(2):
+        asyncio.run(main())
+
+
 async def test_who_stays_while_the_broker_is_closed_hears_again() -> None:
     gaps: list[Any] = []
 

@@ -13,7 +13,7 @@ from functools import partial
 from itertools import count
 from secrets import token_hex
 from typing import Any, Protocol
-from weakref import WeakValueDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from ..broker_errors import BrokerError, BrokerUnavailable
 from ..brokers.base import Broker, Envelope, HistoryPage, HistoryPolicy, Position
@@ -93,7 +93,9 @@ class Relay:
         self._url = broker if isinstance(broker, str) else None
         self.broker = open_broker(broker) if isinstance(broker, str) else broker
         self.loop: asyncio.AbstractEventLoop | None = None
-        self._starting = asyncio.Lock()
+        self._locks: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = (
+            WeakKeyDictionary()
+        )
         self._starts = 0
         self._interests: dict[str | Filter, _Interest] = {}
         self._joiners: dict[str, list[Joiner]] = {}
@@ -113,7 +115,7 @@ class Relay:
         Raises:
             BrokerError: If that fails.
         """
-        async with self._starting:
+        async with self._lock():
             if self._starts == 0:
                 try:
                     await self.broker.start(self.receive, self.gap)
@@ -126,6 +128,10 @@ class Relay:
                 self.loop = asyncio.get_running_loop()
             self._starts += 1
 
+    def _lock(self) -> asyncio.Lock:
+        """Find what lets one at a time start and close: it is of one event loop."""
+        return self._locks.setdefault(asyncio.get_running_loop(), asyncio.Lock())
+
     async def _hear_again(self) -> None:
         """Restore the interest of who stayed while the broker was closed."""
         topics = self._node.heard()
@@ -135,7 +141,7 @@ class Relay:
 
     async def close(self) -> None:
         """Disconnect, if nobody else has it started."""
-        async with self._starting:
+        async with self._lock():
             self._starts = max(self._starts - 1, 0)
             if self._starts == 0 and self.loop is not None:
                 await self._end()
