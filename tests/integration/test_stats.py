@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.integration.servers import connecting, serving, until
-from tests.integration.test_topics import Hall
+from tests.integration.test_topics import Hall, errors
 from websockets_routes import EndpointError, Protocol, Router, RouteStats, Topics
 from websockets_routes.brokers import MemoryBroker, State
 
@@ -241,6 +241,25 @@ async def test_prometheus_reads_the_numbers() -> None:
         "broker_statereconnecting": 0,
         "broker_stateclosed": 0,
     } | {key.removeprefix(prefix): found[key] for key in latencies}
+
+
+@pytest.mark.parametrize(
+    "accept",
+    [
+        "application/openmetrics-text;version=x",
+        "text/plain;version=1.x.0",
+        "text/plain;version=1." + "9" * 5000,
+    ],
+    ids=["word", "part", "digits"],
+)
+async def test_no_accept_header_is_an_error(
+    accept: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    router = Router()
+    router.metrics()
+    async with serving(router.serve("127.0.0.1", 0)) as url:
+        assert "stalls_total" in (await read(f"{url}/metrics", accept))[1]
+    assert errors(caplog) == []
 
 
 async def test_metrics_of_ones_own_can_be_added() -> None:

@@ -23,6 +23,7 @@ from websockets_routes import (
     NotServing,
     OpCode,
     Position,
+    Router,
     Subscribed,
     Topics,
     json_envelope,
@@ -104,6 +105,8 @@ async def test_history_is_read_from_a_place_both_ways_and_in_parts() -> None:
         await topics.history("a/+")
     with pytest.raises(InvalidLimit):
         await topics.history("a", limit=0)
+    with pytest.raises(InvalidLimit, match="limit is a number of messages"):
+        await topics.history("a", limit=1.5)  # type: ignore[arg-type]
 
 
 async def test_an_idempotency_key_publishes_once() -> None:
@@ -159,9 +162,16 @@ async def test_a_client_that_was_away_gets_what_it_missed_and_goes_on() -> None:
         lambda epoch: Position(epoch, True),
         lambda epoch: Position(7, 1),  # type: ignore[arg-type]
         lambda epoch: Position("other", 1),
+        lambda epoch: Position("\ud800", 1),
+        lambda epoch: 7,
+        lambda epoch: "position",
+        lambda epoch: (epoch, 3, 3),
         lambda epoch: Position(epoch, 0),
     ],
-    ids=["future", "negative", "huge", "str", "bool", "epoch-int", "epoch", "gone"],
+    ids=[
+        *("future", "negative", "huge", "str", "bool", "epoch-int", "epoch"),
+        *("surrogate", "int", "no-position", "three", "gone"),
+    ],
 )
 async def test_a_position_that_cannot_be_recovered_is_told(position: Any) -> None:
     hall = make(history=2)
@@ -270,6 +280,23 @@ async def test_what_has_no_history_cannot_be_replayed() -> None:
         assert (await ws.subscribe("plain", reply=tell)).new
         assert await ws.subscribe(Filter("x/#"), reply=lambda _: b"hi")
         assert await heard(ws, client) == ["None True 0", b"hi"]
+
+
+@pytest.mark.parametrize("broker", [None, MemoryBroker], ids=["none", "memory"])
+async def test_what_a_reply_publishes_is_heard_too(broker: Any) -> None:
+    hall = Hall(Router(topics=Topics(broker and broker())))
+    hall.router.topic("room/{name}", history=10)
+
+    def welcome(subscribed: Subscribed) -> str:
+        hall.router.publish("room/a", "joined")
+        return f"at {subscribed.offset}"
+
+    async with hall.open():
+        ws, client = await hall.join()
+        await hall.router.publish("room/a", "1")
+        await ws.subscribe("room/a", last=5, reply=welcome)
+        await hall.router.publish("room/a", "2")
+        assert await heard(ws, client) == ["at 1", "1", "joined", "2"]
 
 
 async def test_a_reply_that_fails_subscribes_nothing() -> None:

@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
+from websockets import Headers
 from websockets.asyncio.client import ClientConnection
 
 from tests.contract.engines import Engine
 from tests.integration.servers import until
-from websockets_routes import BrokerUnavailable, Filter, MustAwait, Position, Topics
+from tests.integration.test_topics import errors, heard
+from websockets_routes import (
+    BrokerUnavailable,
+    Filter,
+    MustAwait,
+    Position,
+    Router,
+    Topics,
+    WrongThread,
+)
 from websockets_routes.brokers import Broker
+from websockets_routes.http import Request
+from websockets_routes.testing import dispatch
 
 from .nodes import broker_of, nodes
 
@@ -91,6 +106,58 @@ async def test_a_client_resumes_on_another_node(engine: Engine, prefix: str) -> 
             "room/a", since=Position("other", 1)
         )
         assert not lost.recovered
+
+
+async def test_whatever_a_client_asks_for_does_no_harm(
+    engine: Engine, prefix: str
+) -> None:
+    async with nodes(1, lambda: broker_of(engine, prefix)) as [hall]:
+        pairs = [await hall.join() for _ in range(6)]
+        for message in ("1", "2"):
+            await hall.router.publish("room/a", message)
+        *strange, (one, client), (two, other) = pairs
+        epochs = ("\ud800", "\0", "é\r\n", "x" * 100_000)
+        for (ws, _), epoch in zip(strange, epochs, strict=True):
+            position = Position(epoch, 1)
+            # In flight on the same connection: what one client asks for is its own.
+            receipt = hall.router.publish("plain", "x")
+            assert not (await ws.subscribe("room/a", since=position)).recovered
+            assert await hall.router.history("room/a", since=position) == []
+            await receipt
+        assert (await one.subscribe("room/a", last=10**30)).count == 2
+        assert (await two.subscribe("room/a", last=10**5000)).count == 2
+        assert await heard(one, client) == await heard(two, other) == ["1", "2"]
+        for reverse in (True, False):
+            for limit in (2**64, 10**5000):
+                page = await hall.router.history("room/a", limit=limit, reverse=reverse)
+                assert [each.data for each in page] == ["1", "2"][:: 1 - 2 * reverse]
+
+
+async def test_a_key_that_no_engine_takes_harms_no_other_message(
+    engine: Engine, prefix: str
+) -> None:
+    async with nodes(1, lambda: broker_of(engine, prefix)) as [hall]:
+        for topic in ("room/a", "plain"):
+            before = hall.router.publish(topic, "before")
+            with pytest.raises(ValueError, match="surrogates not allowed"):
+                hall.router.publish(topic, "x", idempotency_key="\ud800")
+            await hall.router.publish(topic, "after")
+            await before
+
+
+async def test_what_an_engine_refuses_is_answered_and_not_logged(
+    nats: Engine, prefix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A body may be as large as all that NATS takes, its header included."""
+    router = Router(topics=Topics(broker_of(nats, prefix)))
+    router.publish_endpoint(token="token")
+    async with router.topics:
+        headers = Headers(Authorization="Bearer token")
+        request = Request("POST", "/publish/plain", headers, b"x" * 2**20)
+        answer = await dispatch(router, request)
+        assert answer.status == 503
+        assert "larger than its max_payload" in answer.text
+    assert errors(caplog) == []
 
 
 async def test_nothing_is_missed_or_doubled_while_clients_join(
@@ -235,3 +302,58 @@ async def test_a_script_without_a_server_publishes_and_reads(
         async with topics:
             await topics.publish(name, str(number))
             assert len(await topics.history(name)) == number
+
+
+# Two event loops, the first of which ends and leaves everything open.
+ABANDONED = """
+import asyncio, os, sys
+from websockets.asyncio.client import connect
+from websockets_routes import Router, Topics
+
+router = Router(topics=Topics(sys.argv[1]))
+router.topic("room/{name}", presence=True)
+
+@router.route("/", subscribe="plain")
+async def handler(ws):
+    await ws.subscribe("room/a", as_="me")
+    await ws.send("ready")
+    await ws.wait_closed()
+
+async def main():
+    server = await router.serve("127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    client = await connect(f"ws://127.0.0.1:{port}/", proxy=None)
+    assert await client.recv() == "ready"
+    await router.publish("plain", "x")
+    assert await client.recv() == "x"
+    print(router.topics.counts(), await router.presence("room/a"), flush=True)
+    return server, client
+
+left = []
+for _ in range(2):
+    loop = asyncio.new_event_loop()
+    left.append(loop.run_until_complete(main()))
+    loop.close()
+os._exit(0)  # without a word about what was left open
+"""
+
+
+def test_topics_begin_anew_where_an_event_loop_ended_before_them(
+    engine: Engine,
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", ABANDONED, engine.url],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=20,
+    )
+    assert done.returncode == 0, done.stderr
+    expected = "{'plain': 1, 'room/a': 1} {'me': [{}]}\n"
+    assert done.stdout == expected * 2
+
+
+async def test_topics_are_served_on_one_event_loop(engine: Engine) -> None:
+    async with Topics(engine.url) as topics:
+        with pytest.raises(WrongThread, match="another event loop"):
+            await asyncio.to_thread(asyncio.run, topics.start())

@@ -16,7 +16,7 @@ from tests.contract.engines import Engine
 from tests.integration.servers import HOST, address
 from tests.integration.test_topics import Hall
 from websockets_routes import BrokerError, BrokerUnavailable, NotServing, Router, Topics
-from websockets_routes.brokers import Broker, Envelope, MemoryBroker
+from websockets_routes.brokers import Broker, Envelope, MemoryBroker, Published, State
 from websockets_routes.brokers.memory import MemoryHub
 from websockets_routes.pubsub.attendance import CHANNEL
 
@@ -272,3 +272,22 @@ async def test_connections_that_are_left_at_the_end_leave() -> None:
         await halls[0].router.topics.close()
         assert halls[0].events[-1] == ("room/a", [], ["ann"])
         await halls[1].wait_for("room/a", {})
+
+
+async def test_who_does_not_wait_for_the_farewell_closes_all_the_same() -> None:
+    class Slow(MemoryBroker):
+        def publish(self, *args: Any, **kwargs: Any) -> asyncio.Future[Published]:
+            super().publish(*args, **kwargs)
+            return asyncio.get_running_loop().create_future()
+
+    broker = Slow()
+    topics = Topics(broker)
+    topics.topic("room/{name}", presence=True)
+    await topics.start()
+    attendance: Any = topics._attendance
+    node = attendance.presence.node
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0):
+            await topics.close()
+    assert broker.state is State.CLOSED
+    assert attendance.presence.node != node

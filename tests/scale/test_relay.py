@@ -163,6 +163,40 @@ async def test_a_subscriber_that_gives_up_leaves_nothing_behind(
     await on_one_node(run)
 
 
+async def test_whoever_gives_up_takes_nothing_from_another_task() -> None:
+    async def run(broker: Scripted, hall: Hall) -> None:
+        ws, client = await hall.join()
+        broker.open.clear()
+        first, second = (asyncio.ensure_future(ws.subscribe("a")) for _ in range(2))
+        await until(lambda: broker.asked)
+        first.cancel()
+        await asyncio.wait([first])
+        broker.open.set()
+        assert (await second).new
+        assert ws.topics == ("a",)
+        await hall.router.publish("a", "x")
+        assert await heard(ws, client) == ["x"]
+        ws.unsubscribe("a")
+        assert not relay_of(hall)._interests
+
+    await on_one_node(run)
+
+
+async def test_what_is_unsubscribed_before_it_is_confirmed_is_not_heard() -> None:
+    async def run(broker: Scripted, hall: Hall) -> None:
+        ws, _ = await hall.join()
+        broker.open.clear()
+        subscribing = asyncio.ensure_future(ws.subscribe("a"))
+        await until(lambda: broker.asked)
+        assert ws.unsubscribe("a")
+        broker.open.set()
+        await subscribing
+        await until(lambda: broker.calls == ["a", ("not", "a")])
+        assert not relay_of(hall)._interests
+
+    await on_one_node(run)
+
+
 async def test_who_waits_while_the_broker_is_closed_hears_of_it() -> None:
     hall = make_hall(broker := Scripted())
     async with hall.open():
@@ -339,6 +373,21 @@ async def test_what_is_started_twice_is_closed_twice() -> None:
     local = Topics("memory://")
     async with local:
         assert local.broker is None
+
+
+def test_servers_that_start_at_once_do_so_on_one_loop_after_another() -> None:
+    async def main() -> None:
+        await asyncio.gather(topics.start(), topics.start())
+        await asyncio.gather(topics.close(), topics.close())
+
+    class Slow(MemoryBroker):
+        async def start(self, receive: Receive, gap: Gap) -> None:
+            await asyncio.sleep(0)
+            await super().start(receive, gap)
+
+    topics = Topics(Slow())
+    for _ in range(2):
+        asyncio.run(main())
 
 
 async def test_who_stays_while_the_broker_is_closed_hears_again() -> None:
@@ -601,6 +650,91 @@ async def test_what_comes_live_while_a_topic_is_recovered_comes_once() -> None:
     await on_one_node(run)
 
 
+async def test_a_message_that_no_envelope_can_be_made_of_stops_no_other(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def wrap(message: Message) -> str | bytes:
+        if message.data == "bad":
+            raise ValueError("no envelope")
+        return message.data
+
+    async def run(broker: Scripted, hall: Hall) -> None:
+        ws, client = await hall.join()
+        await ws.subscribe("room/a")
+        await hall.router.publish("room/a", "bad")
+        broker.deaf = True
+        for message in ("1", "bad", "2"):
+            await hall.router.publish("room/a", message)
+        broker.deaf = False
+        broker.open.clear()
+        asked = broker.asked
+        broker.gap("room/a")
+        await until(lambda: broker.asked > asked)
+        for message in ("bad", "3"):
+            await hall.router.publish("room/a", message)
+        broker.open.set()
+        await until(lambda: not relay_of(hall)._tasks)
+        await hall.router.publish("room/a", "4")
+        assert await heard(ws, client) == ["1", "2", "3", "4"]
+        assert errors(caplog) == ["a message of 'room/a' was not delivered"] * 3
+
+    await on_one_node(run, envelope=wrap)
+
+
+async def test_who_joins_while_a_topic_is_recovered_gets_nothing_twice() -> None:
+    async def run(broker: Scripted, hall: Hall) -> None:
+        (one, client), (two, other) = await hall.join(), await hall.join()
+        await one.subscribe("room/a")
+        await hall.router.publish("room/a", "1")
+        broker.deaf = True
+        for number in range(2, 6):
+            await hall.router.publish("room/a", str(number))
+        broker.deaf = False
+        first, broker.open = broker.open, asyncio.Event()
+        slow, asked = broker.open, broker.asked
+        broker.gap("room/a")
+        await until(lambda: broker.asked > asked)
+        broker.open = first
+        await hall.router.publish("room/a", "6")
+        await two.subscribe("room/a", last=1)
+        slow.set()
+        await until(lambda: relay_of(hall)._tracks["room/a"].held is None)
+        await hall.router.publish("room/a", "7")
+        assert await heard(one, client) == ["1", "6", "7"]
+        assert await heard(two, other) == ["6", "7"]
+
+    await on_one_node(run, history=2)
+
+
+async def test_nothing_is_missed_by_who_joined_behind_one_that_read_further() -> None:
+    async def run(broker: Scripted, hall: Hall) -> None:
+        (one, client), (two, other) = await hall.join(), await hall.join()
+        await hall.router.publish("room/a", "1")
+        first, broker.open = broker.open, asyncio.Event()
+        slow, asked = broker.open, broker.asked
+        subscribing = asyncio.ensure_future(one.subscribe("room/a", last=1))
+        await until(lambda: broker.asked > asked)
+        broker.open = first
+        slow.set()
+        await until(lambda: relay_of(hall).is_confirmed("room/a"))
+        slow = broker.open = asyncio.Event()
+        await until(lambda: broker.asked > asked + 1)
+        broker.open = first
+        broker.deaf = True
+        await hall.router.publish("room/a", "2")
+        await two.subscribe("room/a", last=1)
+        slow.set()
+        await subscribing
+        broker.deaf = False
+        broker.gap("room/a")
+        await until(lambda: relay_of(hall)._tracks["room/a"].held is None)
+        await hall.router.publish("room/a", "3")
+        assert await heard(one, client) == ["1", "2", "3"]
+        assert await heard(two, other) == ["2", "3"]
+
+    await on_one_node(run)
+
+
 async def test_a_gap_while_somebody_joins_is_read_over() -> None:
     async def run(broker: Scripted, hall: Hall) -> None:
         ws, client = await hall.join()
@@ -651,6 +785,38 @@ def test_what_has_no_offset_is_always_news() -> None:
     assert not track.advance(envelope(4))
     assert track.advance(envelope(1, "f"))
     assert track.since == Position("f", 1)
+
+
+async def test_a_message_without_an_offset_moves_no_position() -> None:
+    """Somebody else may publish to a topic with history and not know that."""
+
+    async def run(broker: Scripted, hall: Hall) -> None:
+        (one, client), (two, other) = await hall.join(), await hall.join()
+        await one.subscribe("room/a")
+        await hall.router.publish("room/a", "1")
+        broker.open.clear()
+        asked = broker.asked
+        subscribing = asyncio.ensure_future(two.subscribe("room/a", last=10))
+        await until(lambda: broker.asked > asked)
+        stray = Envelope("room/a", b"stray", True, None, "stray", 0.0)
+        await broker.publish(stray)
+        broker.open.set()
+        await subscribing
+        for _ in range(2):
+            broker.gap("room/a")
+            await until(lambda: relay_of(hall)._tracks["room/a"].held is None)
+        await hall.router.publish("room/a", "2")
+        assert await heard(one, client) == ["1", "stray", "2"]
+        assert await heard(two, other) == ["1", "stray", "2"]
+
+    await on_one_node(run)
+
+
+def test_what_has_no_offset_lets_no_earlier_message_through() -> None:
+    track: Any = Track(Position("e", 3), 1000)
+    track.join("subscriber", Position("e", 3))
+    assert track.lacking(["subscriber"], envelope(None, None)) == ["subscriber"]
+    assert track.lacking(["subscriber"], envelope(2)) == []
 
 
 def test_too_much_to_hold_is_let_go() -> None:

@@ -48,7 +48,11 @@ class MetricsEndpoint:
 
     def __call__(self, request: Request) -> Response:
         accept = ", ".join(request.headers.get_all("Accept"))
-        encode, kind = choose_encoder(accept)
+        try:
+            encode, kind = choose_encoder(accept)
+        except Exception:
+            # It takes no version for granted that a client may send.
+            encode, kind = choose_encoder("")
         return Response(encode(self), 200, {"Content-Type": kind})
 
     def collect(self) -> Iterator[Metric]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 from typing import TYPE_CHECKING, Any
 
-from ..broker_errors import BrokerUnavailable
+from ..broker_errors import BrokerError
 from ..exceptions import EndpointError, InvalidTopic
 from .request import Request
 from .response import Response
@@ -64,7 +64,7 @@ class PublishEndpoint:
             )
         except InvalidTopic as error:
             return Response(f"{error}\n", 400)
-        except BrokerUnavailable as error:
+        except BrokerError as error:
             return Response(f"{error}\n", error.status)
         return Response.json({name: getattr(receipt, name) for name in _FIELDS})
 

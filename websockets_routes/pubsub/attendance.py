@@ -104,8 +104,16 @@ class Attendance:
             self._send()
             self._cancel()
             self._broker = None
-            if broker.healthy and self._sending:
+        try:
+            if broker is not None and broker.healthy and self._sending:
                 await asyncio.wait(self._sending, timeout=_FAREWELL)
+        finally:
+            self._renew()
+
+    def abandon(self) -> None:
+        """Be a new node: the event loop of this one has ended."""
+        self._broker = None
+        self._sending.clear()
         self._renew()
 
     def _cancel(self) -> None:

@@ -13,7 +13,7 @@ from functools import partial
 from itertools import count
 from secrets import token_hex
 from typing import Any, Protocol
-from weakref import WeakValueDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from ..broker_errors import BrokerError, BrokerUnavailable
 from ..brokers.base import Broker, Envelope, HistoryPage, HistoryPolicy, Position
@@ -93,7 +93,7 @@ class Relay:
         self._url = broker if isinstance(broker, str) else None
         self.broker = open_broker(broker) if isinstance(broker, str) else broker
         self.loop: asyncio.AbstractEventLoop | None = None
-        self._starting = asyncio.Lock()
+        self._locks = WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock]()
         self._starts = 0
         self._interests: dict[str | Filter, _Interest] = {}
         self._joiners: dict[str, list[Joiner]] = {}
@@ -112,8 +112,15 @@ class Relay:
 
         Raises:
             BrokerError: If that fails.
+            WrongThread: If somebody has it started on another event loop.
         """
-        async with self._starting:
+        loop = self.loop
+        if loop is not None and loop.is_closed():
+            self._abandon()
+        elif loop not in (None, asyncio.get_running_loop()):
+            problem = "the broker of these topics is on another event loop: serve there"
+            raise WrongThread(problem)
+        async with self._lock():
             if self._starts == 0:
                 try:
                     await self.broker.start(self.receive, self.gap)
@@ -126,6 +133,10 @@ class Relay:
                 self.loop = asyncio.get_running_loop()
             self._starts += 1
 
+    def _lock(self) -> asyncio.Lock:
+        """Find what lets one at a time start and close: it is of one event loop."""
+        return self._locks.setdefault(asyncio.get_running_loop(), asyncio.Lock())
+
     async def _hear_again(self) -> None:
         """Restore the interest of who stayed while the broker was closed."""
         topics = self._node.heard()
@@ -135,10 +146,22 @@ class Relay:
 
     async def close(self) -> None:
         """Disconnect, if nobody else has it started."""
-        async with self._starting:
+        async with self._lock():
             self._starts = max(self._starts - 1, 0)
             if self._starts == 0 and self.loop is not None:
                 await self._end()
+
+    def _abandon(self) -> None:
+        """Leave behind what is on an event loop that ended before it was closed."""
+        self.loop = None
+        self._starts = 0
+        self._interests.clear()
+        self._joiners.clear()
+        self._tracks.clear()
+        self._tasks.clear()
+        self._attendance.abandon()
+        if self._url is not None:
+            self.broker = open_broker(self._url)
 
     async def _end(self) -> None:
         self.loop = None
@@ -147,13 +170,17 @@ class Relay:
             task.cancel()
         self._interests.clear()
         self._tracks.clear()
-        await self._attendance.stop()
-        await self.broker.close()
+        broker = self.broker
+        try:
+            await self._attendance.stop()
+        finally:
+            # Also for whoever does not wait until all have heard of it.
+            if self._url is not None:
+                # One that was closed does not begin again.
+                self.broker = open_broker(self._url)
+            await broker.close()
         if tasks:
             await asyncio.wait(tasks)
-        if self._url is not None:
-            # One that was closed does not begin again.
-            self.broker = open_broker(self._url)
 
     @property
     def is_started(self) -> bool:
@@ -187,7 +214,10 @@ class Relay:
 
         Raises:
             WrongThread: Outside of the event loop of the broker.
+            ValueError: If the key is no valid Unicode.
         """
+        if idempotency_key is not None:
+            idempotency_key.encode()  # so that it fails here, not on its way
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
@@ -233,7 +263,12 @@ class Relay:
     def _spread(self, envelope: Envelope, track: Track | None) -> None:
         for joiner in self._joiners.get(envelope.topic, ()):
             joiner.held.add(envelope)
-        counts = self._node.spread(envelope, track)
+        try:
+            counts = self._node.spread(envelope, track)
+        except Exception:
+            # What users do to a message may fail; those behind it go on.
+            logger.exception("a message of %r was not delivered", envelope.topic)
+            return
         receipt = self._sent.pop(envelope.id, None)
         if receipt is not None:
             receipt.count(counts)

@@ -15,6 +15,7 @@ from ..brokers.base import Envelope, HistoryPage, HistoryPolicy, Position
 from ..closing import closed_error
 from ..exceptions import InvalidLimit, InvalidTopic, MustAwait, SubscriptionDenied
 from ..limits import check_limit
+from ..target import UNFIT
 from .attending import Attending
 from .clients import client_key_of
 from .frames import Message, encode_payload
@@ -194,12 +195,16 @@ class Subscribing(Attending):
         if relay is not None:
             try:
                 await relay.hear(topic)
-                self._check(ws, topic)
+                ended = self._check(ws, topic)
             except BaseException:
                 if new:
                     self.unsubscribe(ws, topic)
                 relay.release(topic)
                 raise
+            if ended and new:
+                relay.release(topic)  # it was unsubscribed in the meantime
+            elif ended:
+                new = self._add(ws, topic)  # whoever was first has given up
         subscribed = Subscribed(topic, new)
         if reply is not None:
             self._send_reply(outbox_of(ws), topic, reply(subscribed))
@@ -267,11 +272,14 @@ class Subscribing(Attending):
         joiner.position = Position(page.epoch, page.offset)
         # Nothing suspends from the last look at what came live to the subscription.
         while True:
-            waited = await self._feed(outbox, envelopes, client)
+            await self._feed(outbox, envelopes, client)
             if ws.protocol.state is not State.OPEN:
                 raise closed_error(ws)
-            if waited and self._relay is None:
-                joiner.held.miss()
+            if self._relay is None:
+                # While it waited, or by the reply: here nobody holds what comes.
+                history = self._local.history(topic, policy)
+                if (history.epoch, history.offset) != joiner.position:
+                    joiner.held.miss()
             if joiner.held.missed:
                 joiner.held.missed = False
                 envelopes = await self._read_on(ws, outbox, topic, policy, joiner)
@@ -293,7 +301,8 @@ class Subscribing(Attending):
         if wish.since is not None:
             return await source.page(topic, policy, _checked(wish.since))
         # The newest one tells where the topic stands.
-        page = await source.page(topic, policy, None, wish.last or 1, True)
+        last = min(wish.last or 1, policy.length)
+        page = await source.page(topic, policy, None, last, True)
         messages = page.messages[::-1] if wish.last else ()
         return page._replace(messages=messages)
 
@@ -317,13 +326,8 @@ class Subscribing(Attending):
 
     async def _feed(
         self, outbox: Outbox, envelopes: Iterable[Envelope], client: str
-    ) -> bool:
-        """Send one connection what it lacks, as fast as it reads.
-
-        Returns:
-            Whether anything had to be waited for.
-        """
-        waited = False
+    ) -> None:
+        """Send one connection what it lacks, as fast as it reads."""
         size = 0
         for envelope in envelopes:
             if envelope.origin == client:
@@ -333,10 +337,9 @@ class Subscribing(Attending):
             size += len(message.payload)
             if size >= outbox.limit or outbox.backlog is not None:
                 size = 0
-                waited = await outbox.drain() or waited
+                await outbox.drain()
                 if outbox.ended:
                     break
-        return waited
 
     async def history(
         self,
@@ -363,6 +366,10 @@ class Subscribing(Attending):
         policy = self._history_of(topic)
         check_levels(topic, self.max_length, self.max_levels)
         check_limit("limit", limit)
+        if limit is not None:
+            if type(limit) is not int:
+                raise InvalidLimit(f"limit is a number of messages, not {limit!r}")
+            limit = min(limit, policy.length)  # no engine counts as far as a client
         position = None if since is None else _checked(since)
         source = self._relay or self._local
         page = await source.page(topic, policy, position, limit, reverse)
@@ -371,6 +378,10 @@ class Subscribing(Attending):
 
 def _checked(since: Position) -> Position:
     """Take what a client says; what is no position is none of this history."""
+    if not isinstance(since, tuple | list) or len(since) != 2:
+        return _NOWHERE
     epoch, offset = since
-    fits = isinstance(epoch, str) and type(offset) is int and 0 <= offset < _MAX_OFFSET
+    fits = type(offset) is int and 0 <= offset < _MAX_OFFSET
+    # An engine could not be asked about a lone surrogate.
+    fits = fits and isinstance(epoch, str) and not UNFIT.search(epoch)
     return Position(epoch, offset) if fits else _NOWHERE

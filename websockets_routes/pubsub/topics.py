@@ -209,7 +209,7 @@ class Topics(Subscribing):
             InvalidTopic: If it is no name.
             TypeError: If the message is neither str nor bytes-like.
             ValueError: If the opcode is that of no message, or if text has to go out
-                that is no valid Unicode.
+                that is no valid Unicode, or a key.
             WrongThread: Outside of the event loop of the subscribers.
         """
         if len(self._subscriptions):

@@ -94,7 +94,7 @@ class Joiner:
         for envelope in self.held.clear():
             if is_after(envelope, self.position):
                 envelopes.append(envelope)
-                self.position = _position_of(envelope)
+                self.position = _position_of(envelope) or self.position
         return envelopes
 
 
@@ -129,14 +129,14 @@ class Track:
         """Go on to a message; tell whether it is news."""
         if not is_after(envelope, self.position):
             return False
-        self.position = _position_of(envelope)
+        # What was published without history moves nobody.
+        self.position = _position_of(envelope) or self.position
         return True
 
     def restart(self, position: Position) -> None:
         """Begin anew where nothing is known of what was before."""
         self.position = None
         self._start = position
-        self._floors.clear()
 
     def begin(self) -> bool:
         """Begin to recover; tell whether that has not begun yet."""
@@ -148,7 +148,10 @@ class Track:
 
     def join(self, outbox: Outbox, position: Position) -> None:
         """Let a subscriber in who has all up to a position."""
-        at = self.position
+        at, start = self.position, self._start
+        if at is None and start.epoch == position.epoch:
+            # Whoever came first may have read further.
+            self._start = min(start, position)
         if at is None or at.epoch != position.epoch or at.offset < position.offset:
             self._floors[outbox] = position
 
@@ -161,7 +164,7 @@ class Track:
     ) -> Collection[Outbox]:
         """Find those in the audience that do not have a message yet."""
         floors = self._floors
-        if not floors:
+        if not floors or envelope.offset is None:
             return audience
         found = [each for each in audience if is_after(envelope, floors.get(each))]
         for outbox, floor in tuple(floors.items()):
