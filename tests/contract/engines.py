@@ -50,7 +50,12 @@ class Engine:
     def command(self) -> Sequence[str]:
         raise NotImplementedError
 
+    scheme = ""
     ready = b""
+
+    @property
+    def url(self) -> str:
+        return f"{self.scheme}://127.0.0.1:{self.port}"
 
     def start(self) -> None:
         assert self.process is None
@@ -97,15 +102,12 @@ class Engine:
 
 
 class Valkey(Engine):
+    scheme = "redis"
     ready = b"Ready to accept connections"
 
     def __init__(self, folder: Path, *options: str) -> None:
         super().__init__(folder)
         self.options = options
-
-    @property
-    def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}"
 
     def command(self) -> Sequence[str]:
         address = ["--bind", "127.0.0.1", "--port", str(self.port)]
@@ -114,16 +116,13 @@ class Valkey(Engine):
 
 
 class Nats(Engine):
+    scheme = "nats"
     ready = b"Server is ready"
     jetstream = True
 
     def __init__(self, folder: Path, *options: str) -> None:
         super().__init__(folder)
         self.options = options
-
-    @property
-    def url(self) -> str:
-        return f"nats://127.0.0.1:{self.port}"
 
     def command(self) -> Sequence[str]:
         assert NATS is not None
