@@ -23,7 +23,7 @@ def broker_of(engine: Engine, prefix: str, **options: Any) -> Broker:
     options = {"prefix": prefix, "backoff": QUICK, "timeout": 5, **options}
     if isinstance(engine, Nats):
         return NatsBroker(engine.url, **options)
-    return RedisBroker(engine.url, **{"durable": True, **options})  # type: ignore[attr-defined]
+    return RedisBroker(engine.url, **{"durable": True, **options})
 
 
 def make_hall(broker: Broker | str, **declared: Any) -> Hall:

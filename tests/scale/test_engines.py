@@ -293,7 +293,7 @@ async def test_what_an_engine_has_forgotten_is_told(
 async def test_a_script_without_a_server_publishes_and_reads(
     engine: Engine, prefix: str
 ) -> None:
-    url: str = engine.url  # type: ignore[attr-defined]
+    url: str = engine.url
     topics = Topics(url)
     topics.topic("script/{name}", history=10)
     name = f"script/{prefix}"

@@ -131,7 +131,7 @@ async def test_members_of_a_node_that_is_killed_are_gone_within_the_time_to_live
             sys.executable,
             "-m",
             "tests.scale.lonely_node",
-            engine.url,  # type: ignore[attr-defined]
+            engine.url,
             prefix,
             str(SHORT),
         )
