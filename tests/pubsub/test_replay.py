@@ -105,7 +105,7 @@ async def test_history_is_read_from_a_place_both_ways_and_in_parts() -> None:
         await topics.history("a/+")
     with pytest.raises(InvalidLimit):
         await topics.history("a", limit=0)
-    with pytest.raises(InvalidLimit, match="limit is a number of messages, not 1.5"):
+    with pytest.raises(InvalidLimit, match="limit is a number of messages"):
         await topics.history("a", limit=1.5)  # type: ignore[arg-type]
 
 

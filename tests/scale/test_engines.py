@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +15,15 @@ from websockets.asyncio.client import ClientConnection
 from tests.contract.engines import Engine
 from tests.integration.servers import until
 from tests.integration.test_topics import errors, heard
-from websockets_routes import BrokerUnavailable, Filter, MustAwait, Position, Router, Topics
+from websockets_routes import (
+    BrokerUnavailable,
+    Filter,
+    MustAwait,
+    Position,
+    Router,
+    Topics,
+    WrongThread,
+)
 from websockets_routes.brokers import Broker
 from websockets_routes.http import Request
 from websockets_routes.testing import dispatch
@@ -291,3 +302,58 @@ async def test_a_script_without_a_server_publishes_and_reads(
         async with topics:
             await topics.publish(name, str(number))
             assert len(await topics.history(name)) == number
+
+
+# Two event loops, the first of which ends and leaves everything open.
+ABANDONED = """
+import asyncio, os, sys
+from websockets.asyncio.client import connect
+from websockets_routes import Router, Topics
+
+router = Router(topics=Topics(sys.argv[1]))
+router.topic("room/{name}", presence=True)
+
+@router.route("/", subscribe="plain")
+async def handler(ws):
+    await ws.subscribe("room/a", as_="me")
+    await ws.send("ready")
+    await ws.wait_closed()
+
+async def main():
+    server = await router.serve("127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    client = await connect(f"ws://127.0.0.1:{port}/", proxy=None)
+    assert await client.recv() == "ready"
+    await router.publish("plain", "x")
+    assert await client.recv() == "x"
+    print(router.topics.counts(), await router.presence("room/a"), flush=True)
+    return server, client
+
+left = []
+for _ in range(2):
+    loop = asyncio.new_event_loop()
+    left.append(loop.run_until_complete(main()))
+    loop.close()
+os._exit(0)  # without a word about what was left open
+"""
+
+
+def test_topics_begin_anew_where_an_event_loop_ended_before_them(
+    engine: Any,
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", ABANDONED, engine.url],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=20,
+    )
+    assert done.returncode == 0, done.stderr
+    expected = "{'plain': 1, 'room/a': 1} {'me': [{}]}\n"
+    assert done.stdout == expected * 2
+
+
+async def test_topics_are_served_on_one_event_loop(engine: Any) -> None:
+    async with Topics(engine.url) as topics:
+        with pytest.raises(WrongThread, match="another event loop"):
+            await asyncio.to_thread(asyncio.run, topics.start())

@@ -110,6 +110,12 @@ class Attendance:
         finally:
             self._renew()
 
+    def abandon(self) -> None:
+        """Be a new node: the event loop of this one has ended."""
+        self._broker = None
+        self._sending.clear()
+        self._renew()
+
     def _cancel(self) -> None:
         for handle in (self._due, self._owed, self._timer):
             if handle is not None:

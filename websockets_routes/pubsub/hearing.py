@@ -207,6 +207,7 @@ class Hearing:
     def _forget(self) -> None:
         """Forget all subscribers."""
         self._subscriptions = Subscriptions()
+        self._clients.clear()
 
     # Moderating
 

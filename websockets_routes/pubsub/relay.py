@@ -93,9 +93,7 @@ class Relay:
         self._url = broker if isinstance(broker, str) else None
         self.broker = open_broker(broker) if isinstance(broker, str) else broker
         self.loop: asyncio.AbstractEventLoop | None = None
-        self._locks: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = (
-            WeakKeyDictionary()
-        )
+        self._locks = WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock]()
         self._starts = 0
         self._interests: dict[str | Filter, _Interest] = {}
         self._joiners: dict[str, list[Joiner]] = {}
@@ -114,7 +112,14 @@ class Relay:
 
         Raises:
             BrokerError: If that fails.
+            WrongThread: If somebody has it started on another event loop.
         """
+        loop = self.loop
+        if loop is not None and loop.is_closed():
+            self._abandon()
+        elif loop not in (None, asyncio.get_running_loop()):
+            problem = "the broker of these topics is on another event loop: serve there"
+            raise WrongThread(problem)
         async with self._lock():
             if self._starts == 0:
                 try:
@@ -145,6 +150,18 @@ class Relay:
             self._starts = max(self._starts - 1, 0)
             if self._starts == 0 and self.loop is not None:
                 await self._end()
+
+    def _abandon(self) -> None:
+        """Leave behind what is on an event loop that ended before it was closed."""
+        self.loop = None
+        self._starts = 0
+        self._interests.clear()
+        self._joiners.clear()
+        self._tracks.clear()
+        self._tasks.clear()
+        self._attendance.abandon()
+        if self._url is not None:
+            self.broker = open_broker(self._url)
 
     async def _end(self) -> None:
         self.loop = None

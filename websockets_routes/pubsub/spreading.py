@@ -160,6 +160,8 @@ class Spreading(Hearing):
 
     def heard(self) -> list[str | Filter]:
         """List the topics and filters that anybody is subscribed to."""
+        if len(self._subscriptions):
+            self._bind()  # not those of a loop that has ended
         return self._subscriptions.topics()
 
     def has_audience(self, topic: str) -> bool:
