@@ -295,6 +295,24 @@ async def test_a_failure_is_raised_or_logged_once(
     assert "'a' was not published, or may not be" in errors(caplog)[0]
 
 
+async def test_a_failure_that_comes_too_late_for_who_waited_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def run(broker: Scripted, hall: Hall) -> None:
+        failing = asyncio.get_running_loop().create_future()
+        broker.publishing = failing
+        receipt = hall.router.publish("a", "x")
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0):
+                await receipt
+        failing.set_exception(BrokerUnavailable("x", "gone"))
+        del receipt
+        await until(lambda: gc.collect() >= 0 and errors(caplog))
+        assert "a message to 'a' was not published" in caplog.text
+
+    await on_one_node(run)
+
+
 async def test_a_broker_is_on_one_loop() -> None:
     topics = Topics(MemoryBroker())
 
