@@ -753,6 +753,26 @@ async def test_nothing_is_missed_by_who_joined_behind_one_that_read_further() ->
     await on_one_node(run)
 
 
+async def test_a_message_that_no_envelope_can_be_made_of_keeps_nobody_out(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def wrap(message: Message) -> str | bytes:
+        if message.data == "bad":
+            raise ValueError("no envelope")
+        return message.data
+
+    async def run(broker: Scripted, hall: Hall) -> None:
+        ws, client = await hall.join()
+        for message in ("1", "bad", "2"):
+            await hall.router.publish("room/a", message)
+        subscribed = await ws.subscribe("room/a", last=3)
+        assert subscribed.offset == 3
+        assert await heard(ws, client) == ["1", "2"]
+        assert errors(caplog) == ["a message of 'room/a' was not delivered"]
+
+    await on_one_node(run, envelope=wrap)
+
+
 async def test_a_gap_while_somebody_joins_is_read_over() -> None:
     async def run(broker: Scripted, hall: Hall) -> None:
         ws, client = await hall.join()

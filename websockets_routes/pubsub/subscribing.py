@@ -12,6 +12,7 @@ from websockets.asyncio.server import ServerConnection
 from websockets.typing import DataLike
 
 from ..brokers.base import Envelope, HistoryPage, HistoryPolicy, Position
+from ..brokers.link import logger
 from ..closing import closed_error
 from ..exceptions import InvalidLimit, InvalidTopic, MustAwait, SubscriptionDenied
 from ..limits import check_limit
@@ -332,7 +333,12 @@ class Subscribing(Attending):
         for envelope in envelopes:
             if envelope.origin == client:
                 continue
-            message = self._wire(envelope, self._declared(envelope.topic))
+            try:
+                message = self._wire(envelope, self._declared(envelope.topic))
+            except Exception:
+                # As where it comes live: else nobody could join who lacks it.
+                logger.exception("a message of %r was not delivered", envelope.topic)
+                continue
             self._delivery.deliver(message, (outbox,))
             size += len(message.payload)
             if size >= outbox.limit or outbox.backlog is not None:
