@@ -295,6 +295,24 @@ async def test_a_failure_is_raised_or_logged_once(
     assert "'a' was not published, or may not be" in errors(caplog)[0]
 
 
+async def test_a_failure_that_comes_too_late_for_who_waited_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def run(broker: Scripted, hall: Hall) -> None:
+        failing = asyncio.get_running_loop().create_future()
+        broker.publishing = failing
+        receipt = hall.router.publish("a", "x")
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0):
+                await receipt
+        failing.set_exception(BrokerUnavailable("x", "gone"))
+        del receipt
+        await until(lambda: gc.collect() >= 0 and errors(caplog))
+        assert "a message to 'a' was not published" in caplog.text
+
+    await on_one_node(run)
+
+
 async def test_a_broker_is_on_one_loop() -> None:
     topics = Topics(MemoryBroker())
 
@@ -733,6 +751,26 @@ async def test_nothing_is_missed_by_who_joined_behind_one_that_read_further() ->
         assert await heard(two, other) == ["2", "3"]
 
     await on_one_node(run)
+
+
+async def test_a_message_that_no_envelope_can_be_made_of_keeps_nobody_out(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def wrap(message: Message) -> str | bytes:
+        if message.data == "bad":
+            raise ValueError("no envelope")
+        return message.data
+
+    async def run(broker: Scripted, hall: Hall) -> None:
+        ws, client = await hall.join()
+        for message in ("1", "bad", "2"):
+            await hall.router.publish("room/a", message)
+        subscribed = await ws.subscribe("room/a", last=3)
+        assert subscribed.offset == 3
+        assert await heard(ws, client) == ["1", "2"]
+        assert errors(caplog) == ["a message of 'room/a' was not delivered"]
+
+    await on_one_node(run, envelope=wrap)
 
 
 async def test_a_gap_while_somebody_joins_is_read_over() -> None:

@@ -164,12 +164,12 @@ class BrokerReceipt(HistoryReceipt):
             self._confirmed(self)
 
     def __await__(self) -> Generator[Any, None, Receipt]:
-        self._awaited = True
         future = self._future
         if future is not None:
             # Whoever gives up waiting takes nothing from the others.
             yield from asyncio.wait([future]).__await__()
             self._settle(future)
+        self._awaited = True
         if self._error is not None:
             raise self._error
         return self

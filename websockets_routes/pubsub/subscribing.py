@@ -12,6 +12,7 @@ from websockets.asyncio.server import ServerConnection
 from websockets.typing import DataLike
 
 from ..brokers.base import Envelope, HistoryPage, HistoryPolicy, Position
+from ..brokers.link import logger
 from ..closing import closed_error
 from ..exceptions import InvalidLimit, InvalidTopic, MustAwait, SubscriptionDenied
 from ..limits import check_limit
@@ -76,7 +77,8 @@ class Subscribing(Attending):
                 one of these topics.
             since: Replay what is behind this position, as far as it is not the
                 client's own, and go on live: nothing is missing, nothing comes twice.
-                For a topic with history.
+                For a topic with history. A ``Filter`` of the same connection that
+                matches it goes on meanwhile: what comes live may be replayed too.
             last: Replay so many messages at most, in place of ``since``.
             reply: A plain function ``f(subscribed)`` that returns a message, which is
                 sent before the first that is replayed.
@@ -332,7 +334,12 @@ class Subscribing(Attending):
         for envelope in envelopes:
             if envelope.origin == client:
                 continue
-            message = self._wire(envelope, self._declared(envelope.topic))
+            try:
+                message = self._wire(envelope, self._declared(envelope.topic))
+            except Exception:
+                # As where it comes live: else nobody could join who lacks it.
+                logger.exception("a message of %r was not delivered", envelope.topic)
+                continue
             self._delivery.deliver(message, (outbox,))
             size += len(message.payload)
             if size >= outbox.limit or outbox.backlog is not None:
