@@ -35,6 +35,14 @@ async def attending(hub: MemoryHub, ttl: float) -> AsyncIterator[Node]:
         await node.attendance.stop()
 
 
+async def test_who_was_not_there_does_not_leave() -> None:
+    async with attending(MemoryHub(), 30) as node:
+        node.attendance.join("room/a", "ann", "1", None)
+        node.attendance.leave("room/a", "2")
+        assert node.attendance.presence.members("room/a") == {"ann": [{}]}
+        assert node.changes.qsize() == 1
+
+
 async def test_who_asks_shortly_after_another_waits_for_no_heartbeat() -> None:
     hub, ttl = MemoryHub(), 30.0
     loop = asyncio.get_running_loop()

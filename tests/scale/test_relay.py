@@ -431,6 +431,21 @@ async def test_who_stays_while_the_broker_is_closed_hears_again() -> None:
     await on_one_node(run)
 
 
+def test_a_broker_begins_anew_where_its_event_loop_ended_before_it() -> None:
+    topics = Topics(broker := MemoryBroker())
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(topics.start())
+    loop.close()
+
+    async def begin_anew() -> None:
+        async with topics:
+            assert topics.broker is broker
+            await topics.publish("room/a", "x")
+
+    asyncio.run(begin_anew())
+    assert not broker.healthy
+
+
 async def test_a_broker_that_does_not_start_is_closed_again() -> None:
     topics = Topics(broker := Scripted())
     broker.failures = [BrokerError("x", "wrong password")]
