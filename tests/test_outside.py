@@ -252,7 +252,10 @@ def test_the_environment_names_the_broker(
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (["publish", "t", "x"], "give --broker URL, or set WEBSOCKETS_ROUTES_BROKER"),
+        (
+            ["publish", "t", "x"],
+            "no broker: give --broker URL, or set WEBSOCKETS_ROUTES_BROKER",
+        ),
         (["publish", "--broker", "memory://", "t", "x"], "nobody outside hears it"),
         (["publish", "--broker", "kafka://", "t", "x"], "a URL begins with"),
         (["publish", "--broker", "redis://h", "a/+", "x"], "a name has no wildcard"),

@@ -37,6 +37,10 @@ class _Unreadable(RoutesError):
     """A message that is not what it was said to be."""
 
 
+class _NoBroker(RoutesError):
+    """There is no URL of a broker."""
+
+
 def broker_url(options: argparse.Namespace) -> str | None:
     """Find the URL of the broker: the option, or else the environment."""
     return options.broker or os.environ.get(BROKER_VARIABLE) or None
@@ -129,7 +133,8 @@ def _seconds(text: str) -> float:
 def _run(options: argparse.Namespace) -> int:
     url = broker_url(options)
     if url is None:
-        raise BrokerError("none", f"give --broker URL, or set {BROKER_VARIABLE}")
+        problem = f"no broker: give --broker URL, or set {BROKER_VARIABLE}"
+        raise _NoBroker(problem)
     broker = open_broker(url)
     if isinstance(broker, MemoryBroker):
         problem = "it is within one process; nobody outside hears it"

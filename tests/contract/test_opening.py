@@ -81,6 +81,22 @@ def test_an_unknown_scheme_tells_those_known(url: str) -> None:
         open_broker(url)
 
 
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("localhost:6379", "broker 'localhost:6379': unknown"),
+        ("user:secret@localhost", "broker 'localhost': unknown"),
+        ("redis:localhost", "broker 'redis:localhost': unknown"),
+        ("redis://:secret@[::1", "broker [::1: no URL: Invalid IPv6 URL"),
+    ],
+    ids=["no-scheme", "credentials", "no-slashes", "brackets"],
+)
+def test_what_is_no_url_is_named_without_credentials(url: str, problem: str) -> None:
+    with pytest.raises(BrokerError) as raised:
+        open_broker(url)
+    assert str(raised.value).startswith(problem)
+
+
 def test_a_client_that_is_not_installed_names_the_extra(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -45,10 +45,14 @@ def open_broker(url: str, **options: Any) -> Broker:
     Raises:
         BrokerError: If there is no such broker, or what it needs is not installed.
     """
-    scheme = urlsplit(url).scheme
-    if scheme not in _ENGINES:
+    try:
+        scheme = urlsplit(url).scheme
+    except ValueError as error:
+        raise BrokerError(_without_credentials(url), f"no URL: {error}") from None
+    if scheme not in _ENGINES or "://" not in url:
         choices = ", ".join(f"{each}://" for each in _ENGINES)
-        raise BrokerError(f"{scheme}://", f"unknown; a URL begins with {choices}")
+        name = f"{scheme}://" if "://" in url else repr(_without_credentials(url))
+        raise BrokerError(name, f"unknown; a URL begins with {choices}")
     module, name, client, extra = _ENGINES[scheme]
     try:
         found = importlib.import_module(f".{module}", __package__)
@@ -85,3 +89,8 @@ def _take_options(
     if taken:
         url = base + (mark + "&".join(left) if left else "")
     return url, taken
+
+
+def _without_credentials(url: str) -> str:
+    """Leave out whatever could be a password, in what may be no URL."""
+    return url.rpartition("@")[2]
