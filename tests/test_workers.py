@@ -445,7 +445,6 @@ def no_broker(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        (["--workers", "2"], "what is published in one worker is heard in the others"),
         (["--workers", "2", "--broker", "kafka://"], "a URL begins with"),
         (["--workers", "2", "--reload", *ISLANDS], "it has one worker"),
         (["--workers", "2", *ISLANDS, "--unix", "none/x"], "cannot listen on none/x"),
@@ -458,6 +457,27 @@ def test_what_cannot_work_is_told_in_one_line(
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("websockets-routes: ")
     assert problem in error
+
+
+@pytest.mark.usefixtures("no_broker")
+def test_workers_whose_router_has_no_broker_are_refused(folder: Path) -> None:
+    with supervised(folder, "--workers", "2", *TCP) as found:
+        assert found.wait() == 1
+    assert found.log.count("--workers needs --broker URL") == 1
+    assert "Traceback" not in found.log
+    assert len(found.workers) == 1
+
+
+@pytest.mark.usefixtures("no_broker")
+def test_workers_take_the_broker_that_the_router_names_itself(tmp_path: Path) -> None:
+    (tmp_path / "served.py").write_text(
+        "from websockets_routes import Router, Topics\n"
+        "from websockets_routes.brokers import MemoryBroker\n"
+        "router = Router(topics=Topics(MemoryBroker()))\n"
+    )
+    with supervised(tmp_path, "--workers", "2", *TCP) as found:
+        wait_for_both(found)
+        assert found.end() == 0
 
 
 @pytest.mark.parametrize("count", ["0", "x", "1025"])

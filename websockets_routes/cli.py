@@ -242,12 +242,6 @@ def _supervise(options: argparse.Namespace) -> int:
     url = broker_url(options)
     if url is not None:
         open_broker(url)  # a URL that is none is told once, here
-    elif options.workers > 1:
-        raise _CommandError(
-            "--workers needs --broker URL: what is published in one worker is heard "
-            "in the others through a broker only (--broker memory:// leaves each "
-            "worker an island)"
-        )
     _configure_log(options)
     if options.workers > 1 and urlsplit(url or "").scheme == "memory":
         logger.warning(
@@ -284,6 +278,9 @@ def _configure_log(options: argparse.Namespace) -> None:
         level=options.log_level.upper(),
         format=f"%(asctime)s{process} %(levelname)s %(message)s",
     )
+    if options.log_level == "info":
+        # It tells of each change; the reloader says what changed.
+        logging.getLogger("watchfiles").setLevel(logging.WARNING)
 
 
 def _cannot_listen(options: argparse.Namespace, error: OSError) -> _CommandError:
@@ -295,6 +292,13 @@ def _serve(options: argparse.Namespace, worker: Worker | None) -> int:
     router = load_router(options.router)
     if options.broker is not None:
         router.topics.set_broker(options.broker)
+    if options.workers > 1 and broker_url(options) is None and not router.topics.broker:
+        # Only who has loaded the router knows whether it names one itself.
+        raise _CommandError(
+            "--workers needs --broker URL: what is published in one worker is heard "
+            "in the others through a broker only (--broker memory:// leaves each "
+            "worker an island)"
+        )
     loop_factory = _loop_factory(options.loop)
     arguments: dict[str, Any] = {
         name: getattr(options, name)
