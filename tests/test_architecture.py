@@ -78,6 +78,8 @@ ORDER = (
     "pubsub.spreading",
     "pubsub.hearing",
     "pubsub.relay",
+    "pubsub.last_words",
+    "pubsub.node",
     "pubsub.local",
     "pubsub.tracks",
     "pubsub.clients",

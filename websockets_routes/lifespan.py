@@ -108,9 +108,8 @@ class Lifetime:
         Raises:
             Exception: What a start raised; what had started is shut down by then.
         """
-        self._routers = [each for each in self._find_routers() if each.lifespan]
-        if not self._routers:
-            return
+        # Those with nothing to do may be given a shutdown function while they serve.
+        self._routers = self._find_routers()
         loop = asyncio.get_running_loop()
         self._started: asyncio.Future[None] = loop.create_future()
         self._shut_down = asyncio.Event()

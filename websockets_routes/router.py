@@ -16,6 +16,7 @@ from websockets import CloseCode
 from websockets.asyncio.server import Server, ServerConnection
 
 from . import deflate
+from .brokers.base import Broker
 from .brokers.link import logger
 from .closing import check_close_code, close_all, close_reason
 from .connecting import Connecting
@@ -48,8 +49,8 @@ class Router(Connecting):
 
     Args:
         prefix: A template to put before those of all its routes.
-        topics: The topics that connections hear, or the URL of the broker of topics
-            of its own; by default, topics of its own. See ``Topics``.
+        topics: The topics that connections hear, or the broker of topics of its own,
+            or its URL; by default, topics of its own. See ``Topics``.
         json: What ``send_json``, ``recv_json`` and ``publish_json`` use; has
             ``dumps`` and ``loads``.
         max_backlog: Bytes that may wait for a slow peer, beyond which the overflow
@@ -76,7 +77,7 @@ class Router(Connecting):
         self,
         *,
         prefix: str = "",
-        topics: Topics | str | None = None,
+        topics: Topics | Broker | str | None = None,
         json: Any = json_module,
         max_backlog: int | None = None,
         before_handshake: Iterable[Callable[[Any, Any], Any]] = (),
@@ -86,7 +87,7 @@ class Router(Connecting):
     ) -> None:
         check_limit("max_backlog", max_backlog)
         given = topics is not None
-        if topics is None or isinstance(topics, str):
+        if not isinstance(topics, Topics):
             topics = Topics(topics, json=json)
             if max_backlog is not None:
                 topics.max_backlog = max_backlog

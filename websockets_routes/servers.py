@@ -115,6 +115,7 @@ class RoutedServer(Server):
         """Take no more connections, and call the shutdown functions."""
         self.server.close()
         await self.lifetime.shutdown()
+        await self.topics.settle()
 
     async def _end(self, *args: Any, **kwargs: Any) -> None:
         await self.stop_listening()

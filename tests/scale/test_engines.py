@@ -290,6 +290,38 @@ async def test_what_an_engine_has_forgotten_is_told(
         assert await read(client, 1) == ["2"]
 
 
+async def test_the_farewell_of_a_server_is_the_last_that_clients_hear(
+    engine: Engine, prefix: str
+) -> None:
+    for _ in range(5):
+        async with nodes(2, lambda: broker_of(engine, prefix)) as halls:
+            for hall in halls:
+
+                @hall.router.on_shutdown
+                async def say_goodbye(router: Router = hall.router) -> None:
+                    router.publish("room/a", "goodbye")
+
+            ws, client = await halls[0].join()
+            await ws.subscribe("room/a")
+            [server] = halls[0].router._servers._servers
+            server.close()
+            assert [message async for message in client] == ["goodbye"]
+            assert client.close_code == 1001
+
+
+async def test_what_a_script_publishes_last_is_published(
+    engine: Engine, prefix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with nodes(1, lambda: broker_of(engine, prefix)) as [hall]:
+        ws, client = await hall.join()
+        await ws.subscribe("plain")
+        for number in range(10):
+            async with Topics(broker_of(engine, prefix)) as topics:
+                topics.publish("plain", str(number))
+        assert await heard(ws, client) == [str(number) for number in range(10)]
+    assert errors(caplog) == []
+
+
 async def test_a_script_without_a_server_publishes_and_reads(
     engine: Engine, prefix: str
 ) -> None:

@@ -431,6 +431,21 @@ async def test_who_stays_while_the_broker_is_closed_hears_again() -> None:
     await on_one_node(run)
 
 
+async def test_nobody_waits_long_for_what_does_not_come_back() -> None:
+    async def run(broker: Scripted, hall: Hall) -> None:
+        broker.deaf = True
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        await hall.router.topics.settle()
+        assert 0.9 < loop.time() - began < 5
+        broker.deaf = False
+        assert isinstance(broker.calls[-1], tuple)
+
+    await on_one_node(run)
+    await Topics(MemoryBroker()).settle()  # nor where nothing was started
+    await Topics().settle()
+
+
 def test_a_broker_begins_anew_where_its_event_loop_ended_before_it() -> None:
     topics = Topics(broker := MemoryBroker())
     loop = asyncio.new_event_loop()
@@ -478,6 +493,17 @@ async def test_a_start_that_fails_closes_the_broker() -> None:
     with pytest.raises(ZeroDivisionError):
         await router.serve("127.0.0.1", 0)
     assert not broker.healthy
+
+
+@pytest.mark.parametrize("topics", [7, b"redis://host", MemoryBroker], ids=repr)
+def test_what_is_no_broker_is_refused(topics: Any) -> None:
+    with pytest.raises(BrokerError, match="a broker is a URL, or a Broker"):
+        Router(topics=topics)
+
+
+def test_a_router_takes_a_broker_as_well() -> None:
+    broker = MemoryBroker()
+    assert Router(topics=broker).topics.broker is broker
 
 
 def test_the_environment_names_the_broker(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Coroutine
 from functools import partial
 from itertools import count
 from secrets import token_hex
-from typing import Any, Protocol
+from typing import Any
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from ..broker_errors import BrokerError, BrokerUnavailable
@@ -21,45 +21,21 @@ from ..brokers.link import Backoff, logger
 from ..brokers.opening import open_broker
 from ..exceptions import NotServing, WrongThread
 from .attendance import CHANNEL, Attendance
+from .last_words import LastWords
 from .latency import Latencies
-from .names import Filter
+from .names import RESERVED, Filter
+from .node import Node
 from .outbox import Outbox
 from .receipt import BrokerReceipt, Receipt
 from .tracks import Joiner, Track
 
-__all__ = ["Node", "Relay"]
+__all__ = ["Relay"]
 
 # Bytes that may wait for one topic while a node recovers it.
 _MAX_HELD = 16 * 2**20
 
 # Between two attempts to read what was missed.
 _BACKOFF = Backoff(0.05, 2, 2)
-
-
-class Node(Protocol):
-    """What a relay wants from topics."""
-
-    def spread(self, envelope: Envelope, track: Track | None) -> Receipt:
-        """Deliver a message to those here that hear it and lack it."""
-
-    def policy_of(self, topic: str | Filter) -> HistoryPolicy | None:
-        """Find the history of a topic."""
-
-    def is_heard(self, topic: str | Filter) -> bool:
-        """Tell whether anybody is subscribed to this very topic or filter."""
-
-    def heard(self) -> list[str | Filter]:
-        """List the topics and filters that anybody is subscribed to."""
-
-    def has_audience(self, topic: str) -> bool:
-        """Tell whether anybody would hear a message."""
-
-    @property
-    def has_presence(self) -> bool:
-        """Whether a topic has presence."""
-
-    def tell_gap(self, topic: str | Filter) -> None:
-        """Tell that messages were missed, and are lost."""
 
 
 class _Interest:
@@ -102,6 +78,7 @@ class Relay:
         self._prefix = token_hex(8)
         self._numbers = count()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._last_words = LastWords()
         # How long the broker takes to confirm; None if nobody wants to know.
         self.latencies: Latencies | None = None
 
@@ -149,7 +126,10 @@ class Relay:
         async with self._lock():
             self._starts = max(self._starts - 1, 0)
             if self._starts == 0 and self.loop is not None:
-                await self._end()
+                try:
+                    await self.settle()
+                finally:
+                    await self._end()
 
     def _abandon(self) -> None:
         """Leave behind what is on an event loop that ended before it was closed."""
@@ -181,6 +161,11 @@ class Relay:
             await broker.close()
         if tasks:
             await asyncio.wait(tasks)
+
+    async def settle(self) -> None:
+        """Wait until what was published here has come back, a second at most."""
+        if self.loop is not None and self.broker.healthy:
+            await self._last_words.say(self.broker, self.next_id())
 
     @property
     def is_started(self) -> bool:
@@ -248,8 +233,10 @@ class Relay:
 
     def receive(self, envelope: Envelope) -> None:
         """Take a message from the broker."""
-        if envelope.topic == CHANNEL:
-            self._attendance.receive(envelope.data)
+        if envelope.topic.startswith(RESERVED):
+            if envelope.topic == CHANNEL:
+                self._attendance.receive(envelope.data)
+            self._last_words.heard(envelope.topic)
             return
         track = self._tracks.get(envelope.topic)
         if track is not None:
@@ -377,7 +364,7 @@ class Relay:
 
     def gap(self, topic: str | Filter) -> None:
         """Take note that messages may have been missed."""
-        if topic == CHANNEL:
+        if str(topic).startswith(RESERVED):
             self._attendance.gap()
             return
         policy = self._node.policy_of(topic)

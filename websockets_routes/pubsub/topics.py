@@ -12,6 +12,7 @@ from typing import Any, Self
 from websockets.asyncio.server import ServerConnection
 from websockets.typing import DataLike
 
+from ..broker_errors import BrokerError
 from ..brokers.base import Broker, Envelope, Published
 from ..brokers.opening import open_broker
 from ..exceptions import NotServing
@@ -136,6 +137,9 @@ class Topics(Subscribing):
         if isinstance(broker, str) and broker.partition(":")[0] == "memory":
             open_broker(broker)
             self._relay = None
+        elif not isinstance(broker, Broker | str):
+            kind = type(broker).__name__
+            raise BrokerError(kind, "a broker is a URL, or a Broker")
         else:
             self._relay = Relay(self, broker, self._attendance)
         self._look_beyond()
@@ -159,9 +163,21 @@ class Topics(Subscribing):
             await self._relay.start()
 
     async def close(self) -> None:
-        """Disconnect from the broker; what it has not confirmed is not published."""
+        """Disconnect from the broker.
+
+        It waits for what was published before, a second at most.
+        """
         if self._relay is not None:
             await self._relay.close()
+
+    async def settle(self) -> None:
+        """Wait until what was published here was delivered here, a second at most.
+
+        A server does so when it ends, after the shutdown functions: what they publish
+        is the last that clients hear. Without a broker it returns at once.
+        """
+        if self._relay is not None:
+            await self._relay.settle()
 
     async def __aenter__(self) -> Self:
         await self.start()
