@@ -13,7 +13,7 @@ from websockets_routes.brokers.redis_names import Names
 from websockets_routes.brokers.wire import decode, encode, split_position
 
 same_every_time = settings(
-    derandomize=True, database=None, deadline=None, max_examples=300
+    derandomize=True, database=None, deadline=None, max_examples=150
 )
 level = st.text(
     st.sampled_from("ab%~.*>?[]\\^-{}$ é日😀\u00a0")

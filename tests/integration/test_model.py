@@ -939,7 +939,7 @@ if os.environ.get("MODEL_EXAMPLES"):
     )
 else:
     chosen = settings(
-        max_examples=60,
+        max_examples=40,
         stateful_step_count=30,
         derandomize=True,
         database=None,
