@@ -278,9 +278,9 @@ def _configure_log(options: argparse.Namespace) -> None:
         level=options.log_level.upper(),
         format=f"%(asctime)s{process} %(levelname)s %(message)s",
     )
-    if options.log_level == "info":
-        # It tells of each change; the reloader says what changed.
-        logging.getLogger("watchfiles").setLevel(logging.WARNING)
+    # It tells of each change; the reloader says what changed.
+    level = max(logging.WARNING, logging.getLevelName(options.log_level.upper()))
+    logging.getLogger("watchfiles").setLevel(level)
 
 
 def _cannot_listen(options: argparse.Namespace, error: OSError) -> _CommandError:

@@ -295,15 +295,15 @@ async def test_the_farewell_of_a_server_is_the_last_that_clients_hear(
 ) -> None:
     for _ in range(5):
         async with nodes(2, lambda: broker_of(engine, prefix)) as halls:
-            for hall in halls:
+            router = halls[0].router
 
-                @hall.router.on_shutdown
-                async def say_goodbye(router: Router = hall.router) -> None:
-                    router.publish("room/a", "goodbye")
+            @router.on_shutdown
+            async def say_goodbye(router: Router = router) -> None:
+                router.publish("room/a", "goodbye")
 
             ws, client = await halls[0].join()
             await ws.subscribe("room/a")
-            [server] = halls[0].router._servers._servers
+            [server] = router._servers._servers
             server.close()
             assert [message async for message in client] == ["goodbye"]
             assert client.close_code == 1001
