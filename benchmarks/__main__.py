@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from . import (
     composition,
@@ -11,6 +12,7 @@ from . import (
     matching,
     memory,
     requests,
+    scale,
     topics_memory,
 )
 from .measurement import Table, environment
@@ -25,6 +27,7 @@ BENCHMARKS: dict[str, Callable[[bool], Iterator[Table]]] = {
     "requests": requests.run,
     "fanout": fanout.run,
     "topics": topics_memory.run,
+    "scale": scale.run,
 }
 
 
@@ -41,14 +44,29 @@ def main() -> None:
     parser.add_argument(
         "--quick", action="store_true", help="small numbers: does it run at all?"
     )
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=0.3,
+        help="how long a lap of scale takes; %(default)s by default",
+    )
+    parser.add_argument(
+        "--repeat",
+        type=int,
+        default=3,
+        help="how many rounds of scale; %(default)s by default",
+    )
     options = parser.parse_args()
     for name in options.benchmarks:
         if name not in BENCHMARKS:
             parser.error(f"no such benchmark: {name}")
 
+    benchmarks = BENCHMARKS | {
+        "scale": partial(scale.run, seconds=options.seconds, repeat=options.repeat)
+    }
     print(environment())
     for name in options.benchmarks or BENCHMARKS:
-        for table in BENCHMARKS[name](options.quick):
+        for table in benchmarks[name](options.quick):
             print(f"\n{table}", flush=True)
 
 

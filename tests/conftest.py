@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 from collections.abc import Callable, Mapping
 
@@ -22,3 +23,10 @@ def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
 ) -> Mapping[str, LoopFactory]:
     return LOOP_FACTORIES
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    # What was collected stays to the end: no need to look at it in each of the many
+    # tests that find out whether something is garbage.
+    gc.collect()
+    gc.freeze()

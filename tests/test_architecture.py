@@ -18,15 +18,27 @@ PACKAGE = Path(websockets_routes.__file__).parent
 ORDER = (
     "pytest_plugin",
     "testing",
+    "contract.__init__",
+    "contract.engine",
+    "contract.history",
+    "contract.delivery",
+    "contract.node",
     "subscribers",
     "offspring",
     "tls",
     "__main__",
     "cli",
+    "listing",
+    "reloading",
+    "workers",
+    "worker",
+    "sockets",
+    "outside",
     "loading",
     "__init__",
     "router",
     "connecting",
+    "http.metrics",
     "requesting",
     "http.publishing",
     "http.front",
@@ -45,6 +57,8 @@ ORDER = (
     "servers",
     "serving",
     "handshake",
+    "admissions",
+    "stats",
     "checks",
     "host",
     "lifespan",
@@ -60,15 +74,50 @@ ORDER = (
     "pubsub.__init__",
     "pubsub.topics",
     "pubsub.subscribing",
+    "pubsub.attending",
+    "pubsub.spreading",
+    "pubsub.hearing",
+    "pubsub.relay",
+    "pubsub.last_words",
+    "pubsub.node",
+    "pubsub.local",
+    "pubsub.tracks",
+    "pubsub.clients",
     "pubsub.delivery",
     "pubsub.outbox",
     "pubsub.hooks",
     "pubsub.receipt",
+    "pubsub.latency",
+    "pubsub.attendance",
+    "pubsub.presence",
+    "pubsub.replicas",
+    "pubsub.presence_messages",
+    "pubsub.roster",
     "pubsub.backlog",
     "pubsub.frames",
     "pubsub.topic",
+    "pubsub.message",
     "pubsub.overflow",
     "pubsub.subscriptions",
+    "brokers.__init__",
+    "brokers.opening",
+    "brokers.memory",
+    "brokers.redis",
+    "brokers.redis_history",
+    "brokers.redis_hearing",
+    "brokers.redis_names",
+    "brokers.redis_pipe",
+    "brokers.nats",
+    "brokers.nats_session",
+    "brokers.nats_client",
+    "brokers.nats_streams",
+    "brokers.nats_subjects",
+    "pubsub.history",
+    "brokers.inbox",
+    "brokers.futures",
+    "brokers.link",
+    "brokers.wire",
+    "brokers.base",
     "pubsub.names",
     "deflate",
     "pacing",
@@ -109,6 +158,8 @@ ORDER = (
     "pattern",
     "grammar",
     "target",
+    "broker_errors",
+    "presence_errors",
     "exceptions",
     "naming",
     "tokens",
@@ -199,7 +250,14 @@ def test_only_pattern_imports_routes() -> None:
 def test_importing_the_package_imports_nothing_optional() -> None:
     code = "import sys, websockets_routes; print(*sys.modules)"
     output = subprocess.check_output([sys.executable, "-c", code], text=True)
-    assert not {"uvloop", "h11", "redis", "nats", "argparse"} & set(output.split())
+    assert not {
+        "uvloop",
+        "h11",
+        "redis",
+        "nats",
+        "argparse",
+        "prometheus_client",
+    } & set(output.split())
 
 
 @pytest.mark.parametrize(
@@ -228,11 +286,12 @@ def sort_key(name: str) -> tuple[int, str]:
 
 
 def test_the_package_exports_every_error() -> None:
-    from websockets_routes import exceptions
+    from websockets_routes import broker_errors, exceptions, presence_errors
 
-    assert set(exceptions.__all__) <= set(websockets_routes.__all__)
-    for name in exceptions.__all__:
-        assert issubclass(getattr(exceptions, name), websockets_routes.RoutesError)
+    for module in (broker_errors, exceptions, presence_errors):
+        assert set(module.__all__) <= set(websockets_routes.__all__)
+        for name in module.__all__:
+            assert issubclass(getattr(module, name), websockets_routes.RoutesError)
 
 
 @pytest.mark.parametrize("path", MODULES, ids=module_name)

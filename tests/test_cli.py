@@ -449,3 +449,22 @@ def test_a_process_whose_start_fails_exits_with_1_and_its_cause(
     assert ended.returncode == 1
     assert "no database" in ended.stderr
     assert "listening" not in ended.stderr
+
+
+def test_a_broker_that_is_not_there_is_told_in_one_line(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    url = f"redis://127.0.0.1:{port}"
+    assert main(["run", "served:router", "--port", "0", "--broker", url]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"websockets-routes: broker redis://127.0.0.1:{port}")
+    assert len(error.splitlines()) == 1
+
+
+def test_a_broker_that_is_unknown_is_told_in_one_line(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["run", "served:router", "--broker", "zzz://localhost"]) == 1
+    assert "unknown; a URL begins with" in capsys.readouterr().err

@@ -333,7 +333,7 @@ def ours(made: RouteTable, path: str) -> list[tuple[Route, dict[str, str]]]:
     return [(path.route, path.params) for path in found if path.route is not None]
 
 
-@settings(same_every_time, max_examples=800)
+@settings(same_every_time, max_examples=400)
 @given(st.data())
 def test_a_template_alone_matches_what_routes_matches(data: st.DataObject) -> None:
     model = data.draw(models())
@@ -356,7 +356,7 @@ def test_a_template_alone_matches_what_routes_matches(data: st.DataObject) -> No
             assert list(found[0][1]) == names, "in the template's order"
 
 
-@settings(same_every_time, max_examples=300)
+@settings(same_every_time, max_examples=150)
 @given(st.data())
 def test_a_table_finds_what_matches_alone_in_the_order_of_specificity(
     data: st.DataObject,
@@ -386,7 +386,7 @@ def test_a_table_finds_what_matches_alone_in_the_order_of_specificity(
         )
 
 
-@settings(same_every_time, max_examples=300)
+@settings(same_every_time, max_examples=150)
 @given(st.data())
 def test_the_order_of_declaration_matters_only_between_equals(
     data: st.DataObject,
@@ -411,7 +411,7 @@ def test_the_order_of_declaration_matters_only_between_equals(
         assert len(set(both)) == 1, "only equals change places"
 
 
-@settings(same_every_time, max_examples=500)
+@settings(same_every_time, max_examples=300)
 @given(st.data())
 def test_a_url_leads_back_to_the_params_whenever_it_is_built(
     data: st.DataObject,
@@ -440,7 +440,7 @@ def test_a_url_leads_back_to_the_params_whenever_it_is_built(
     assert route.url(made.match(url).params) == url
 
 
-@settings(same_every_time, max_examples=300)
+@settings(same_every_time, max_examples=150)
 @given(
     st.dictionaries(
         st.sampled_from("abc"),
@@ -474,7 +474,7 @@ targets = st.lists(
 ).map("".join)  # fmt: skip
 
 
-@settings(same_every_time, max_examples=1500)
+@settings(same_every_time, max_examples=700)
 @given(anything | targets | targets.map("/".__add__))
 @example("/%41\udce9")
 @example("/\udce9")
@@ -493,7 +493,7 @@ def test_any_text_is_a_target_or_a_bad_request(raw: str) -> None:
     assert dict(made.query_params) is not None
 
 
-@settings(same_every_time, max_examples=1500)
+@settings(same_every_time, max_examples=700)
 @given(
     st.text("ab/-.:*{}()[]\\?+|^$,1é \n", max_size=14).map("/".__add__),
     st.text("ab/-.", max_size=6).map("/".__add__),

@@ -1,5 +1,6 @@
 """Routing, topics and scale-out for the websockets library."""
 
+from .broker_errors import BrokerError, BrokerUnavailable
 from .exceptions import (
     BacklogFull,
     BadRequest,
@@ -37,16 +38,32 @@ from .extensions import Registrar
 from .inputs import header, param
 from .opcodes import OpCode
 from .path import QueryParams, RoutedPath
+from .presence_errors import InvalidPresence, PresenceTooLarge
 from .protocol import Protocol
-from .pubsub import Filter, Overflow, Receipt, Statistics, Subscribed, Topic, Topics
+from .pubsub import (
+    Filter,
+    Latency,
+    Message,
+    Overflow,
+    Position,
+    Receipt,
+    Statistics,
+    Subscribed,
+    Topic,
+    Topics,
+    json_envelope,
+)
 from .resource import Resource, delete, get, patch, post, put, websocket
 from .route import Route
 from .router import Router
+from .stats import RouteStats, Stats
 
 __all__ = [
     "BacklogFull",
     "BadRequest",
     "BodyTooLarge",
+    "BrokerError",
+    "BrokerUnavailable",
     "BuildError",
     "CertificateError",
     "ClientDisconnected",
@@ -58,11 +75,14 @@ __all__ = [
     "InvalidCloseCode",
     "InvalidJSON",
     "InvalidLimit",
+    "InvalidPresence",
     "InvalidProxyHeader",
     "InvalidResponse",
     "InvalidTopic",
     "InvalidTrustedProxy",
+    "Latency",
     "LoadError",
+    "Message",
     "MountError",
     "MustAwait",
     "NextRoute",
@@ -70,6 +90,8 @@ __all__ = [
     "NotServing",
     "OpCode",
     "Overflow",
+    "Position",
+    "PresenceTooLarge",
     "Protocol",
     "ProxyError",
     "QueryParams",
@@ -77,10 +99,12 @@ __all__ = [
     "Registrar",
     "Resource",
     "Route",
+    "RouteStats",
     "RoutedPath",
     "Router",
     "RoutesError",
     "Statistics",
+    "Stats",
     "Subscribed",
     "SubscriptionDenied",
     "TemplateError",
@@ -93,6 +117,7 @@ __all__ = [
     "delete",
     "get",
     "header",
+    "json_envelope",
     "param",
     "patch",
     "post",

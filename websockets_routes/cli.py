@@ -1,24 +1,30 @@
-"""The command ``websockets-routes``: serves a router, or prints its routes."""
+"""The command ``websockets-routes``: serves a router, prints its routes, and more."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import importlib.util
 import logging
+import signal
+import socket
 import ssl
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
+from .brokers import open_broker
 from .exceptions import RoutesError
+from .listing import list_routes
 from .loading import load_router
-from .path import RoutedPath
-from .resource import WEBSOCKET
-from .route import Route
-
-if TYPE_CHECKING:
-    from .router import Router
+from .outside import add_commands, broker_url
+from .pubsub.topics import BROKER_VARIABLE
+from .sockets import listening
+from .worker import Worker, logger, patience
+from .workers import Supervisor, worker_command
 
 __all__ = ["main"]
 
@@ -32,7 +38,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0, 1 for what went wrong, 2 for wrong usage (by SystemExit).
     """
+    if arguments is None:
+        arguments = sys.argv[1:]
     options = _parser().parse_args(arguments)
+    options.arguments = arguments
     try:
         return int(options.function(options))
     except (RoutesError, _CommandError) as error:
@@ -71,11 +80,31 @@ def _parser() -> argparse.ArgumentParser:
         help="least level to log",
     )
     process.add_argument(
+        "--broker",
+        metavar="URL",
+        help="what carries messages between processes, such as redis://localhost "
+        f"(or {BROKER_VARIABLE} in the environment)",
+    )
+    process.add_argument(
         "--loop",
         default="auto",
         choices=["auto", "asyncio", "uvloop"],
         help="event loop; auto is uvloop where it is installed",
     )
+    process.add_argument(
+        "--workers",
+        type=_count,
+        default=1,
+        metavar="N",
+        help="processes that share the port; SIGHUP restarts them one by one",
+    )
+    process.add_argument(
+        "--reload",
+        action="store_true",
+        help="start again when a Python file of this folder changes",
+    )
+    # What a worker has from its supervisor: descriptors of sockets.
+    process.add_argument("--inherit", type=_descriptors, help=argparse.SUPPRESS)
     limits = run.add_argument_group("what websockets.serve takes; 'none' for no limit")
     for name, kind, default, what in (
         ("open-timeout", float, 10.0, "seconds for the handshake"),
@@ -143,7 +172,7 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     routes = commands.add_parser("routes", help="print the routes of a router")
-    routes.set_defaults(function=_routes)
+    routes.set_defaults(function=list_routes)
     _add_router(routes)
     routes.add_argument(
         "--verbose",
@@ -153,6 +182,7 @@ def _parser() -> argparse.ArgumentParser:
     routes.add_argument(
         "--match", metavar="PATH", help="print what this path meets, and nothing else"
     )
+    add_commands(commands)
     return parser
 
 
@@ -173,6 +203,16 @@ def _port(text: str) -> int:
     return int(text)
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) <= 1024:
+        raise argparse.ArgumentTypeError(f"a number from 1 to 1024, not {text!r}")
+    return int(text)
+
+
+def _descriptors(text: str) -> list[int]:
+    return [int(each) for each in text.split(",")]
+
+
 def _or_none(kind: Callable[[str], Any]) -> Callable[[str], Any]:
     def convert(text: str) -> Any:
         return None if text.lower() == "none" else kind(text)
@@ -182,7 +222,83 @@ def _or_none(kind: Callable[[str], Any]) -> Callable[[str], Any]:
 
 
 def _run(options: argparse.Namespace) -> int:
+    if options.inherit is None and (options.workers > 1 or options.reload):
+        return _supervise(options)
+    worker = None
+    if options.inherit is not None:
+        control, *listening = options.inherit
+        limit = patience(options.close_timeout, options.drain)
+        worker = Worker(control, listening, limit)
+        worker.start()
+    return _serve(options, worker)
+
+
+def _supervise(options: argparse.Namespace) -> int:
+    """Run the workers, each of which runs this command again."""
+    if not hasattr(signal, "SIGHUP"):
+        raise _CommandError("--workers and --reload need a POSIX system")
+    if options.reload and options.workers > 1:
+        raise _CommandError("--reload is for development: it has one worker")
+    url = broker_url(options)
+    if url is not None:
+        open_broker(url)  # a URL that is none is told once, here
+    _configure_log(options)
+    if options.workers > 1 and urlsplit(url or "").scheme == "memory":
+        logger.warning(
+            "each worker is an island with memory://: what is published in one of "
+            "them is not heard in the others"
+        )
+    if options.reload and importlib.util.find_spec("watchfiles") is None:
+        raise _CommandError("--reload needs pip install 'websockets-routes[reload]'")
+    with contextlib.ExitStack() as stack:
+        try:
+            sockets = stack.enter_context(
+                listening(options.host, options.port, options.unix)
+            )
+        except OSError as error:
+            raise _cannot_listen(options, error) from error
+        return asyncio.run(_run_workers(options, sockets))
+
+
+async def _run_workers(
+    options: argparse.Namespace, sockets: Sequence[socket.socket]
+) -> int:
+    command = worker_command(options.arguments)
+    if options.reload:
+        from .reloading import Reloader
+
+        return await Reloader(command, sockets, Path.cwd()).run()
+    return await Supervisor(command, sockets, options.workers).run()
+
+
+def _configure_log(options: argparse.Namespace) -> None:
+    several = options.workers > 1 or options.reload
+    process = " [%(process)d]" if several else ""
+    logging.basicConfig(
+        level=options.log_level.upper(),
+        format=f"%(asctime)s{process} %(levelname)s %(message)s",
+    )
+    # It tells of each change; the reloader says what changed.
+    level = max(logging.WARNING, logging.getLevelName(options.log_level.upper()))
+    logging.getLogger("watchfiles").setLevel(level)
+
+
+def _cannot_listen(options: argparse.Namespace, error: OSError) -> _CommandError:
+    where = options.unix or f"{options.host}:{options.port}"
+    return _CommandError(f"cannot listen on {where}: {error}")
+
+
+def _serve(options: argparse.Namespace, worker: Worker | None) -> int:
     router = load_router(options.router)
+    if options.broker is not None:
+        router.topics.set_broker(options.broker)
+    if options.workers > 1 and broker_url(options) is None and not router.topics.broker:
+        # Only who has loaded the router knows whether it names one itself.
+        raise _CommandError(
+            "--workers needs --broker URL: what is published in one worker is heard "
+            "in the others through a broker only (--broker memory:// leaves each "
+            "worker an island)"
+        )
     loop_factory = _loop_factory(options.loop)
     arguments: dict[str, Any] = {
         name: getattr(options, name)
@@ -203,7 +319,10 @@ def _run(options: argparse.Namespace) -> int:
             "forwarded_header",
         )
     }
-    if options.unix is not None:
+    if worker is not None:
+        arguments["sock"] = worker.sockets
+        loop_factory = worker.loop_factory(loop_factory)
+    elif options.unix is not None:
         arguments |= {"unix": True, "path": options.unix}
     else:
         arguments |= {"host": options.host, "port": options.port}
@@ -211,15 +330,12 @@ def _run(options: argparse.Namespace) -> int:
         arguments["ssl"] = _tls(options.ssl_certfile, options.ssl_keyfile)
     elif options.ssl_keyfile is not None:
         raise _CommandError("--ssl-keyfile needs --ssl-certfile")
-    logging.basicConfig(
-        level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s"
-    )
-    where = options.unix or f"{options.host}:{options.port}"
+    _configure_log(options)
     try:
         with asyncio.Runner(loop_factory=loop_factory) as runner:
             runner.run(router.run(**arguments))
     except OSError as error:
-        raise _CommandError(f"cannot listen on {where}: {error}") from error
+        raise _cannot_listen(options, error) from error
     return 0
 
 
@@ -248,80 +364,3 @@ def _tls(certificate: str, key: str | None) -> ssl.SSLContext:
             f"cannot use the certificate {certificate}: {error}"
         ) from error
     return context
-
-
-def _routes(options: argparse.Namespace) -> int:
-    router = load_router(options.router)
-    if options.match is not None:
-        return _print_matches(router, options.match)
-    _print_routes(router.routes, options.verbose)
-    for host, routes in router.hosts:
-        print(f"\n{host}")
-        _print_routes(routes, options.verbose)
-    return 0
-
-
-def _print_routes(routes: Sequence[Route], verbose: bool) -> None:
-    rows: list[tuple[str, ...]]
-    rows = [("TEMPLATE", "NAME", "ENDPOINT")]
-    rows += [(str(each), each.name or "", each.endpoint.name) for each in routes]
-    if any(each.methods is not None for each in routes):
-        methods = ["METHOD", *map(_method, routes)]
-        rows = [(method, *row) for method, row in zip(methods, rows, strict=True)]
-    for line, route in zip(_align(rows), [None, *routes], strict=True):
-        print(line)
-        if verbose and route is not None:
-            for text in route.describe():
-                print(f"    {text}")
-
-
-def _method(route: Route) -> str:
-    if route.methods is None:
-        return WEBSOCKET
-    return ", ".join(sorted(route.methods)) or "any"
-
-
-def _print_matches(router: Router, target: str) -> int:
-    path = router.match(target)
-    found = [] if path.route is None else [path]
-    declared = {each for route in router.routes for each in route.methods or ()}
-    # What answers any method answers one that nobody has heard of.
-    for method in (*sorted(declared), "*"):
-        path = router.match(target, method=method)
-        if path.route is not None and path.route not in {each.route for each in found}:
-            found.append(path)
-    if not found:
-        print(f"{target} matches nothing")
-        return 1
-    for index, path in enumerate(found):
-        if index:
-            print()
-        _print_match(path)
-    return 0
-
-
-def _print_match(path: RoutedPath) -> None:
-    route = path.route
-    assert route is not None, "it matches"
-    rows = [("template", str(route)), ("endpoint", route.endpoint.name)]
-    if route.methods is not None:
-        rows.insert(0, ("method", _method(route)))
-    if route.name is not None:
-        rows.insert(-1, ("name", route.name))
-    rows += [(f"params[{name!r}]", repr(value)) for name, value in path.params.items()]
-    _print_rows(rows)
-
-
-def _print_rows(rows: Sequence[tuple[str, ...]]) -> None:
-    for line in _align(rows):
-        print(line)
-
-
-def _align(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)
-        ).rstrip()
-        for row in rows
-    ]

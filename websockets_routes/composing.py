@@ -70,6 +70,9 @@ class Composing(Declaring, Publishing, ABC):
         Publishing.__init__(self, topics, serializer)
         #: Whether anything here answers requests.
         self.answers_requests = False
+        #: Connections that were aborted because their peer took nothing; the root
+        #: counts.
+        self.stalls = 0
         for hook in before_handshake:
             self.scope.add_hook(hook)
         for each in middleware:

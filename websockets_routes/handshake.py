@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, cast
 from websockets import CloseCode, Request, Response, State
 from websockets.asyncio.server import ServerConnection
 
+from .admissions import Admissions
 from .answering import failed_early
 from .checks import check_host, check_origin, has_room, host_of
 from .closing import close_in_time, close_reason
@@ -76,6 +77,7 @@ class Handshake:
         open_timeout: Seconds that the steps may take where the connection is open
             already. In the handshake, ``open_timeout`` of the server counts, which
             ``websockets`` tells nobody else.
+        admissions: What became of the handshakes so far.
     """
 
     def __init__(self, table: RouteTable, scope: Scope) -> None:
@@ -84,6 +86,7 @@ class Handshake:
         self.hosts: HostTable[HostRoutes] = HostTable()
         self.not_found: NotFound | None = None
         self.open_timeout: float | None = 10
+        self.admissions = Admissions()
 
     async def process_request(
         self, connection: ServerConnection, request: Request, hook: Hook | None = None
@@ -100,6 +103,7 @@ class Handshake:
         if connection.protocol.eof_sent:
             failed_early(connection)
         if not has_room(connection):
+            self.admissions[None, HTTPStatus.SERVICE_UNAVAILABLE] += 1
             return text_response(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections")
         try:
             check_host(request)
@@ -142,7 +146,12 @@ class Handshake:
             raise
         except Exception as error:
             response = await self._failed(connection, request, path, error)
-        if response is not None and request.method == "HEAD":
+        route = _with_path(connection).path.route
+        if response is None:
+            self.admissions[route, HTTPStatus.SWITCHING_PROTOCOLS] += 1
+            return None
+        self.admissions[route, response.status_code] += 1
+        if request.method == "HEAD":
             response.body = b""
         return response
 

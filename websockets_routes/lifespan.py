@@ -99,7 +99,10 @@ class Lifetime:
         self._timeout = timeout
         self._broken = broken
         self._task: asyncio.Task[None] | None = None
+        self._routers: Sequence[_Router] = ()
         self._started_routers: list[_Router] = []
+        # Whether shutdown functions were called, where nothing was to be started.
+        self._is_over = False
         self.failure: BaseException | None = None
 
     async def start(self) -> None:
@@ -108,8 +111,9 @@ class Lifetime:
         Raises:
             Exception: What a start raised; what had started is shut down by then.
         """
-        self._routers = [each for each in self._find_routers() if each.lifespan]
-        if not self._routers:
+        # All of them: one may be given a shutdown function while it serves.
+        self._routers = self._find_routers()
+        if not any(each.lifespan for each in self._routers):
             return
         loop = asyncio.get_running_loop()
         self._started: asyncio.Future[None] = loop.create_future()
@@ -132,6 +136,10 @@ class Lifetime:
         if self._task is not None:
             self._closing.set()
             await self._shut_down.wait()
+        elif not self._is_over:
+            self._is_over = True
+            self._started_routers = list(self._routers)
+            await self._call_shutdowns()
 
     async def end(self) -> None:
         """Leave the context managers; wait until that is done."""

@@ -31,7 +31,10 @@ from .opcodes import OpCode
 from .path import RoutedPath
 from .proxied import Proxied
 from .proxying import Arrival, Proxies
-from .pubsub import Filter, Receipt, Subscribed, Topics
+from .pubsub import Filter, Position, Receipt, Subscribed, Topics
+from .pubsub.clients import check_client_key
+from .pubsub.roster import Info
+from .pubsub.subscribing import Reply
 from .reporting import report_later
 from .sending import SendingConnection
 from .serializer import Serializer
@@ -68,6 +71,7 @@ class Protocol(SendingConnection, Proxied):
     #: What reads and writes JSON; ``Router(json=…)`` chooses.
     serializer = Serializer()
     path: RoutedPath
+    _client_key: str | None = None
     _expiry: asyncio.TimerHandle | None = None
     # Made with the first of them.
     _tasks: Tasks | None = None
@@ -195,6 +199,22 @@ class Protocol(SendingConnection, Proxied):
     # Topics
 
     @property
+    def client_key(self) -> str:
+        """Who the client is, so that it does not get what it published itself.
+
+        By default the id of the connection. Set in a hook of the handshake to what
+        the client keeps, it holds for its next connection too, on whatever node.
+        """
+        return str(self.id) if self._client_key is None else self._client_key
+
+    @client_key.setter
+    def client_key(self, key: str) -> None:
+        key = check_client_key(key)
+        if self.outbox is not None:
+            raise NotServing("set client_key in the handshake, before it subscribes")
+        self._client_key = key
+
+    @property
     def _router_topics(self) -> Topics:
         if self.router is None:
             raise NotServing("the connection is bound to no router: it has no topics")
@@ -205,26 +225,39 @@ class Protocol(SendingConnection, Proxied):
         """The topics that the connection hears; none once it is closed."""
         return self._router_topics.topics_of(self)
 
-    async def subscribe(self, topic: str | Filter) -> Subscribed:
+    async def subscribe(
+        self,
+        topic: str | Filter,
+        *,
+        since: Position | None = None,
+        last: int | None = None,
+        reply: Reply | None = None,
+        as_: str | None = None,
+        info: Info | None = None,
+    ) -> Subscribed:
         """Hear a topic, or all that a ``Filter`` matches, until the connection ends.
 
-        It suspends only where ``authorize`` does. Subscribing twice is one
-        subscription.
+        It suspends only where ``authorize`` or a broker does, or a replay that is
+        more than the client can take at once. Subscribing twice is one subscription.
+        See ``Topics.subscribe`` for the arguments.
 
         Raises:
             InvalidTopic: If it is no name; a wildcard needs a ``Filter``.
             SubscriptionDenied: If ``authorize`` says so; unhandled, it closes with
                 1008.
             TooManySubscriptions: If the connection has as many as it may.
+            InvalidPresence: If the member or the info is none.
             ConnectionClosed: If the connection is closed or closing.
         """
-        return await self._router_topics.subscribe(self, topic)
+        return await self._router_topics.subscribe(
+            self, topic, since=since, last=last, reply=reply, as_=as_, info=info
+        )
 
     def subscribe_nowait(self, topic: str | Filter) -> Subscribed:
         """Subscribe from a plain function, which cannot await.
 
         Raises:
-            MustAwait: If ``authorize`` has to be awaited.
+            MustAwait: If ``authorize`` or a broker has to be awaited.
             Exception: What ``subscribe`` raises.
         """
         return self._router_topics.subscribe_nowait(self, topic)
@@ -240,6 +273,7 @@ class Protocol(SendingConnection, Proxied):
         opcode: int | None = None,
         *,
         compress: bool | None = None,
+        idempotency_key: str | None = None,
     ) -> Receipt:
         """Publish a message to everyone who hears a topic but this connection.
 
@@ -247,7 +281,14 @@ class Protocol(SendingConnection, Proxied):
         and errors.
         """
         topics = self._router_topics
-        return topics.publish(topic, message, opcode, exclude=self, compress=compress)
+        return topics.publish(
+            topic,
+            message,
+            opcode,
+            exclude=self,
+            compress=compress,
+            idempotency_key=idempotency_key,
+        )
 
     def publish_json(
         self,
@@ -256,10 +297,15 @@ class Protocol(SendingConnection, Proxied):
         opcode: int | None = OpCode.TEXT,
         *,
         compress: bool | None = None,
+        idempotency_key: str | None = None,
     ) -> Receipt:
         """Publish a value as JSON to everyone but this connection."""
         return self.publish(
-            topic, self.serializer.dumps(value), opcode, compress=compress
+            topic,
+            self.serializer.dumps(value),
+            opcode,
+            compress=compress,
+            idempotency_key=idempotency_key,
         )
 
     # Tasks
@@ -336,6 +382,11 @@ class Protocol(SendingConnection, Proxied):
     def begin(self, transport: asyncio.Transport) -> None:
         """Begin with a connection that asked for an upgrade; for this package."""
         super().connection_made(transport)
+
+    def _abort_stalled(self) -> None:
+        if self.router is not None:
+            self.router.root.stalls += 1
+        super()._abort_stalled()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._expiry is not None:

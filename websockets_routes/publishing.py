@@ -10,7 +10,19 @@ from websockets.asyncio.server import ServerConnection
 from websockets.typing import DataLike
 
 from .opcodes import OpCode
-from .pubsub import Filter, Overflow, Receipt, Subscribed, Topic, Topics
+from .pubsub import (
+    Filter,
+    Message,
+    Overflow,
+    Position,
+    Receipt,
+    Subscribed,
+    Topic,
+    Topics,
+)
+from .pubsub.message import Enveloping
+from .pubsub.roster import Info
+from .pubsub.subscribing import Reply
 from .pubsub.topic import Authorize
 from .serializer import Serializer
 
@@ -38,6 +50,10 @@ class Publishing:
         authorize: Authorize | None = None,
         filters: bool = False,
         requirements: Mapping[str, str] | None = None,
+        history: int | None = None,
+        ttl: float | None = None,
+        envelope: Enveloping | None = None,
+        presence: bool = False,
     ) -> Topic:
         """Declare a topic; see ``Topics.topic``."""
         return self.topics.topic(
@@ -47,11 +63,27 @@ class Publishing:
             authorize=authorize,
             filters=filters,
             requirements=requirements,
+            history=history,
+            ttl=ttl,
+            envelope=envelope,
+            presence=presence,
         )
 
-    async def subscribe(self, ws: ServerConnection, topic: str | Filter) -> Subscribed:
+    async def subscribe(
+        self,
+        ws: ServerConnection,
+        topic: str | Filter,
+        *,
+        since: Position | None = None,
+        last: int | None = None,
+        reply: Reply | None = None,
+        as_: str | None = None,
+        info: Info | None = None,
+    ) -> Subscribed:
         """Subscribe a connection, of whatever class; see ``Topics.subscribe``."""
-        return await self.topics.subscribe(ws, topic)
+        return await self.topics.subscribe(
+            ws, topic, since=since, last=last, reply=reply, as_=as_, info=info
+        )
 
     def unsubscribe(self, ws: ServerConnection, topic: str | Filter) -> bool:
         """End a subscription; tell whether there was one."""
@@ -65,10 +97,16 @@ class Publishing:
         *,
         exclude: ServerConnection | None = None,
         compress: bool | None = None,
+        idempotency_key: str | None = None,
     ) -> Receipt:
         """Publish a message to all subscribers; see ``Topics.publish``."""
         return self.topics.publish(
-            topic, message, opcode, exclude=exclude, compress=compress
+            topic,
+            message,
+            opcode,
+            exclude=exclude,
+            compress=compress,
+            idempotency_key=idempotency_key,
         )
 
     def publish_json(
@@ -79,16 +117,40 @@ class Publishing:
         *,
         exclude: ServerConnection | None = None,
         compress: bool | None = None,
+        idempotency_key: str | None = None,
     ) -> Receipt:
         """Publish a value as JSON to all subscribers."""
-        text = self.serializer.dumps(value)
-        return self.publish(topic, text, opcode, exclude=exclude, compress=compress)
+        return self.publish(
+            topic,
+            self.serializer.dumps(value),
+            opcode,
+            exclude=exclude,
+            compress=compress,
+            idempotency_key=idempotency_key,
+        )
 
     def publish_threadsafe(
         self, topic: str, message: DataLike, opcode: int | None = None, **options: Any
     ) -> concurrent.futures.Future[Receipt]:
         """Publish a message from any thread; see ``Topics.publish_threadsafe``."""
         return self.topics.publish_threadsafe(topic, message, opcode, **options)
+
+    async def history(
+        self,
+        topic: str,
+        *,
+        since: Position | None = None,
+        limit: int | None = None,
+        reverse: bool = False,
+    ) -> list[Message]:
+        """Read the history of a topic; see ``Topics.history``."""
+        return await self.topics.history(
+            topic, since=since, limit=limit, reverse=reverse
+        )
+
+    async def presence(self, topic: str) -> dict[str, list[Info]]:
+        """List the members of a topic, on all nodes; see ``Topics.presence``."""
+        return await self.topics.presence(topic)
 
     def num_subscribers(self, topic: str | Filter) -> int:
         """Count the subscribers of this very topic, or of this very filter."""

@@ -107,8 +107,11 @@ class Requesting(Composing):
         """Publish what is posted, for whoever knows a token.
 
         The body is the message: text if its type says so, binary otherwise. The
-        answer is the ``Receipt`` as JSON. The token is asked for in the header
-        ``Authorization: Bearer …``, and compared in constant time.
+        answer is the ``Receipt`` as JSON, once the broker has the message if there is
+        one; what it counts is None then until the message came back. If the broker is
+        not there the answer is a 503: post it again, with the same header
+        ``Idempotency-Key``, and it is published once. The token is asked for in the
+        header ``Authorization: Bearer …``, and compared in constant time.
 
         Args:
             template: The URL template, with a param ``topic``.

@@ -20,6 +20,7 @@ from .exceptions import NotServing
 from .lifespan import Lifetime
 from .limits import ConnectionLimits
 from .proxying import Arrival, Proxies
+from .pubsub import Topics
 from .tasks import Tasks
 
 if TYPE_CHECKING:
@@ -71,6 +72,8 @@ class RoutedServer(Server):
     tasks: Tasks
     limits: ConnectionLimits
     lifetime: Lifetime
+    find_topics: Callable[[], Topics]
+    topics: Topics
     # Reports of errors that are on their way to error handlers.
     reports: set[asyncio.Task[Any]]
     # Connections that have asked for no upgrade, and what they may take.
@@ -112,6 +115,7 @@ class RoutedServer(Server):
         """Take no more connections, and call the shutdown functions."""
         self.server.close()
         await self.lifetime.shutdown()
+        await self.topics.settle()
 
     async def _end(self, *args: Any, **kwargs: Any) -> None:
         await self.stop_listening()
@@ -124,6 +128,7 @@ class RoutedServer(Server):
         await self.tasks.end()
         await self._end_reports()
         await self.lifetime.end()
+        await self.topics.close()
 
     async def _end_requests(self) -> None:
         """Let responses that have begun end, but not for ever."""
@@ -155,14 +160,17 @@ class RoutedServer(Server):
 async def _create_server(
     server: RoutedServer, create: Callable[[], Awaitable[asyncio.Server]]
 ) -> asyncio.Server:
-    await server.lifetime.start()
+    topics = server.topics = server.find_topics()
+    await topics.start()
     try:
+        await server.lifetime.start()
         listening = await create()
         if server._broken:
             listening.close()
             raise NotServing("the lifespan ended before the server could listen")
     except BaseException:
         await server.lifetime.end()
+        await topics.close()
         raise
     return listening
 
@@ -180,6 +188,7 @@ class Servers:
         failed: Callable[[Server, BaseException], None],
         routers: Callable[[], Sequence[Any]],
         close_timeout: float | None,
+        topics: Callable[[], Topics],
         http: HTTPTimeouts,
         proxies: Proxies | None = None,
     ) -> RoutedServer:
@@ -193,6 +202,8 @@ class Servers:
                 before the inner.
             close_timeout: What closing a connection may take, in seconds; shutdown
                 functions have half of it.
+            topics: Gives the topics whose broker is started before the routers, and
+                closed after them.
             http: What clients may take that ask for no upgrade.
             proxies: The proxies that it believes.
         """
@@ -208,6 +219,7 @@ class Servers:
         server._close_timeout = close_timeout
         timeout = None if close_timeout is None else close_timeout / 2
         server.lifetime = Lifetime(routers, server.logger, timeout, server.end_broken)
+        server.find_topics = topics
         server.create_server = partial(_create_server, server, server.create_server)
         self._servers = [each for each in self._servers if not each.is_ending]
         self._servers.append(server)
@@ -216,6 +228,10 @@ class Servers:
     def connections(self) -> list[ServerConnection]:
         """List the open connections."""
         return [ws for server in self._servers for ws in server.connections]
+
+    def count(self) -> int:
+        """Count the connections, those in their handshake included; cheaply."""
+        return sum(len(server.handler_tasks) for server in self._servers)
 
     def start_task(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Start a task that ends with a server.

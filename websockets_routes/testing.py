@@ -1,5 +1,7 @@
 """Testing: a router that serves for the time of a test, and clients to meet it.
 
+Also the contract that every broker keeps, as tests to inherit.
+
 What it takes from ``websockets`` beyond its documentation, ``tests/test_testing.py``
 watches: ``transport`` of a connection, and ``connect.process_redirect``.
 """
@@ -25,6 +27,7 @@ from websockets import (
 )
 from websockets.asyncio.client import ClientConnection, connect
 
+from .contract import BrokerContract, EngineContract
 from .offspring import Offspring
 from .pubsub import Filter
 from .router import Router
@@ -34,7 +37,17 @@ from .subscribers import reach
 if TYPE_CHECKING:
     from .http.request import Request
 
-__all__ = ["TIMEOUT", "Answer", "Client", "Refused", "Stalled", "client", "dispatch"]
+__all__ = [
+    "TIMEOUT",
+    "Answer",
+    "BrokerContract",
+    "Client",
+    "EngineContract",
+    "Refused",
+    "Stalled",
+    "client",
+    "dispatch",
+]
 
 #: Seconds after which a test that waits for something fails.
 TIMEOUT = 5.0

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from websockets import Headers
 
-from websockets_routes import EndpointError, Router, TemplateError
+from websockets_routes import EndpointError, Router, TemplateError, Topics
+from websockets_routes.brokers import MemoryBroker
 from websockets_routes.http import Request
 from websockets_routes.testing import Answer, client, dispatch
 
@@ -22,6 +23,9 @@ NOBODY = {
     "closed": 0,
     "conflated": 0,
     "displaced": 0,
+    "offset": None,
+    "epoch": None,
+    "duplicate": False,
 }
 
 
@@ -49,6 +53,32 @@ async def test_a_receipt_tells_what_became_of_a_message() -> None:
     answer = await post(publishing())
     assert (answer.status, answer.json()) == (200, NOBODY)
     assert answer.headers["Content-Type"] == "application/json"
+
+
+async def test_what_is_posted_twice_with_a_key_is_published_once() -> None:
+    router = publishing()
+    router.topic("news", history=10)
+    headers = [("Idempotency-Key", "a-1")]
+    first = (await post(router, headers=headers)).json()
+    assert (first["offset"], first["duplicate"]) == (1, False)
+    second = (await post(router, headers=headers)).json()
+    assert (second["offset"], second["duplicate"]) == (1, True)
+    assert first["epoch"] == second["epoch"]
+    assert (await post(router)).json()["offset"] == 2
+    assert len(await router.history("news")) == 2
+    answer = await post(router, headers=headers * 2)
+    assert (answer.status, answer.text) == (
+        400,
+        "there is one Idempotency-Key, or none\n",
+    )
+
+
+async def test_without_its_broker_it_answers_503() -> None:
+    router = Router(topics=Topics(MemoryBroker()))
+    router.publish_endpoint(token=TOKEN)
+    answer = await post(router)
+    assert answer.status == 503
+    assert "start it first" in answer.text
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from websockets_routes import (
     Protocol,
     RoutedPath,
     Router,
+    Subscribed,
     SubscriptionDenied,
     Topic,
 )
@@ -111,7 +112,7 @@ async def test_all_subscribers_hear_all_messages_in_order(way: WayIn) -> None:
     async with hall.open(way):
         pairs = [await hall.join() for _ in range(3)]
         for ws, _ in pairs:
-            assert await router.subscribe(ws, "room/7") == ("room/7", True)
+            assert await router.subscribe(ws, "room/7") == Subscribed("room/7", True)
         assert router.num_subscribers("room/7") == 3
         receipts = [
             router.publish("room/7", "é"),
@@ -317,10 +318,10 @@ async def test_a_connection_subscribes_and_publishes_by_itself(way: WayIn) -> No
     async with hall.open(way):
         (one, one_client), (other, other_client) = await hall.join(), await hall.join()
         assert one.topics == ()
-        assert await one.subscribe("b") == ("b", True)
-        assert one.subscribe_nowait(Filter("a/#")) == (Filter("a/#"), True)
-        assert one.subscribe_nowait(Filter("a/#")) == (Filter("a/#"), False)
-        assert await one.subscribe("a") == ("a", True)
+        assert await one.subscribe("b") == Subscribed("b", True)
+        assert one.subscribe_nowait(Filter("a/#")) == Subscribed(Filter("a/#"), True)
+        assert one.subscribe_nowait(Filter("a/#")) == Subscribed(Filter("a/#"), False)
+        assert await one.subscribe("a") == Subscribed("a", True)
         assert one.topics == ("b", Filter("a/#"), "a")
         assert one.unsubscribe("b") is True
         assert one.unsubscribe("b") is False

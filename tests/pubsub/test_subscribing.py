@@ -307,7 +307,7 @@ async def test_subscribe_does_not_suspend_where_nothing_has_to_be_awaited() -> N
             coroutine = ws.subscribe(topic)
             with pytest.raises(StopIteration) as caught:
                 coroutine.send(None)
-            assert caught.value.value == (topic, True)
+            assert caught.value.value == Subscribed(topic, True)
 
 
 @pytest.mark.parametrize("way", ["ws", "router", "event"])

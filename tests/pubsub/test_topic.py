@@ -143,7 +143,7 @@ pieces = st.lists(
 ).map("".join)
 
 
-@settings(same_every_time, max_examples=200)
+@settings(same_every_time, max_examples=120)
 @given(st.tuples(pieces, pieces), st.tuples(pieces, pieces))
 @example(("a", "-a"), ("a-", "a"))
 @example(("a/", "a"), ("a", "/a"))
@@ -712,7 +712,7 @@ def from_lists(levels: list[str], most: int) -> st.SearchStrategy[str]:
     return each.map("/".join).filter(bool)
 
 
-@settings(same_every_time, max_examples=400)
+@settings(same_every_time, max_examples=200)
 @given(
     st.lists(st.sampled_from(SEGMENTS), min_size=1, max_size=4).map(tuple),
     st.lists(from_lists(LEVELS, 5), min_size=1, max_size=30),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 from typing import TYPE_CHECKING, Any
 
+from ..broker_errors import BrokerError
 from ..exceptions import EndpointError, InvalidTopic
 from .request import Request
 from .response import Response
@@ -14,7 +15,10 @@ if TYPE_CHECKING:
 
 __all__ = ["PublishEndpoint"]
 
-_COUNTS = ("matched", "queued", "dropped", "closed", "conflated", "displaced")
+_FIELDS = (
+    *("matched", "queued", "dropped", "closed", "conflated", "displaced"),
+    *("offset", "epoch", "duplicate"),
+)
 
 
 class PublishEndpoint:
@@ -49,11 +53,20 @@ class PublishEndpoint:
                 message = body.decode()
             except UnicodeDecodeError:
                 return Response("the text is no UTF-8\n", 400)
+        keys = request.headers.get_all("Idempotency-Key")
+        if len(keys) > 1:
+            return Response("there is one Idempotency-Key, or none\n", 400)
         try:
-            receipt = await self._publishing.publish(request.params["topic"], message)
+            receipt = await self._publishing.publish(
+                request.params["topic"],
+                message,
+                idempotency_key=keys[0] if keys else None,
+            )
         except InvalidTopic as error:
             return Response(f"{error}\n", 400)
-        return Response.json({name: getattr(receipt, name) for name in _COUNTS})
+        except BrokerError as error:
+            return Response(f"{error}\n", error.status)
+        return Response.json({name: getattr(receipt, name) for name in _FIELDS})
 
 
 def _is_text(request: Request) -> bool:

@@ -11,6 +11,7 @@ from collections.abc import Collection
 
 from .backlog import Outcome
 from .frames import Batch, Message
+from .latency import Latencies
 from .outbox import Outbox, flush_all
 from .receipt import Receipt
 
@@ -22,10 +23,13 @@ class Delivery:
 
     Attributes:
         loop: The event loop; None until there is something to deliver.
+        latencies: How long it takes until all is written; None if nobody wants to
+            know.
     """
 
     def __init__(self) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
+        self.latencies: Latencies | None = None
         # Outboxes that had no batch before.
         self._filled: list[Outbox] = []
         # Batches that others were made from.
@@ -36,13 +40,28 @@ class Delivery:
         message: Message,
         audience: Collection[Outbox],
         exclude: Outbox | None = None,
+        receipt: Receipt | None = None,
     ) -> Receipt:
-        """Put a message into outboxes."""
-        receipt = Receipt(len(audience))
+        """Put a message into outboxes.
+
+        Args:
+            message: The message.
+            audience: The outboxes.
+            exclude: One of them that is left out, or None.
+            receipt: A receipt for the whole audience, or None for a new one.
+
+        Returns:
+            The receipt, with the counts.
+        """
+        if receipt is None:
+            receipt = Receipt(len(audience))
         filled = self._filled
         if not filled:
             assert self.loop is not None
-            self.loop.call_soon(self._flush)
+            if self.latencies is None:
+                self.loop.call_soon(self._flush)
+            else:
+                self.loop.call_soon(self._flush, self.latencies.clock())
         alone = Batch(None, message)
         for outbox in audience:
             batch = outbox.batch
@@ -71,12 +90,14 @@ class Delivery:
         self.loop = loop
         self._filled = []
 
-    def _flush(self) -> None:
+    def _flush(self, began: float | None = None) -> None:
         filled, self._filled = self._filled, []
         flush_all(filled)
         followed, self._followed = self._followed, []
         for batch in followed:
             batch.following = None
+        if began is not None and self.latencies is not None:
+            self.latencies.add(began)
 
 
 def _put(outbox: Outbox, message: Message, receipt: Receipt) -> None:

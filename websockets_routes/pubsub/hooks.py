@@ -10,6 +10,7 @@ from typing import Any
 from websockets.asyncio.server import ServerConnection
 
 from ..arity import takes
+from ..brokers.link import logger
 from ..exceptions import EndpointError
 from ..naming import endpoint_name
 
@@ -21,7 +22,7 @@ class Hooks:
 
     Args:
         event: What the event is called.
-        arguments: The names of the arguments, the connection first.
+        arguments: The names of the arguments, the connection first if there is one.
     """
 
     def __init__(self, event: str, *arguments: str) -> None:
@@ -53,28 +54,35 @@ class Hooks:
 
     def call(self, ws: ServerConnection, *arguments: Any) -> None:
         """Call the functions; what one of them raises is logged."""
+        self._call(ws, ws, *arguments)
+
+    def call_without(self, *arguments: Any) -> None:
+        """Call the functions about what concerns no connection."""
+        self._call(None, *arguments)
+
+    def _call(self, ws: ServerConnection | None, *arguments: Any) -> None:
         for function in self._functions:
             try:
-                result = function(ws, *arguments)
+                result = function(*arguments)
                 if inspect.isawaitable(result):
                     self._start(ws, result)
             except Exception as error:
                 self._failed(ws, error)
 
-    def _start(self, ws: ServerConnection, awaitable: Awaitable[Any]) -> None:
+    def _start(self, ws: ServerConnection | None, awaitable: Awaitable[Any]) -> None:
         async def run() -> None:
             try:
                 await awaitable
             except Exception as error:
                 self._failed(ws, error)
 
-        task = ws.loop.create_task(run())
+        task = asyncio.ensure_future(run())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _failed(self, ws: ServerConnection, error: Exception) -> None:
+    def _failed(self, ws: ServerConnection | None, error: Exception) -> None:
         what = f"{self._event} failed"
-        if self.failed is None:
-            ws.logger.error(what, exc_info=error)
-        else:
+        if self.failed is not None:
             self.failed(error, ws, what)
+        else:
+            (logger if ws is None else ws.logger).error(what, exc_info=error)

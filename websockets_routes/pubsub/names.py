@@ -12,10 +12,21 @@ from collections.abc import Sequence
 from ..exceptions import InvalidTopic
 from ..target import UNFIT
 
-__all__ = ["ANY", "REST", "Filter", "check_levels", "check_name", "is_hidden"]
+__all__ = [
+    "ANY",
+    "RESERVED",
+    "REST",
+    "Filter",
+    "check_levels",
+    "check_name",
+    "is_hidden",
+]
 
 ANY = "+"
 REST = "#"
+
+#: What names of the package's own begin with.
+RESERVED = "$websockets-routes/"
 
 _NAME = re.compile(r"[^+#\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
 
@@ -37,7 +48,7 @@ def check_name(name: object) -> None:
 
 
 def check_levels(topic: str | Filter, max_length: int, max_levels: int) -> None:
-    """Check that a name or a filter is not longer than allowed.
+    """Check that a name or a filter is not longer than allowed, nor reserved.
 
     Args:
         topic: The name or filter.
@@ -45,9 +56,11 @@ def check_levels(topic: str | Filter, max_length: int, max_levels: int) -> None:
         max_levels: The greatest number of its levels.
 
     Raises:
-        InvalidTopic: If it is too long, or has too many levels.
+        InvalidTopic: If it is too long, has too many levels, or is not for users.
     """
     text = str(topic)
+    if text.startswith(RESERVED):
+        raise InvalidTopic(text, f"{RESERVED} is reserved: nodes talk there")
     if len(text) > max_length or len(text.encode()) > max_length:
         shown = text[:40] + "…" if len(text) > 40 else text
         raise InvalidTopic(shown, f"it has more than {max_length} bytes")

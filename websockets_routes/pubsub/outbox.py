@@ -128,9 +128,13 @@ class Outbox:
         room = self.max_backlog - ws.transport.get_write_buffer_size()
         outcome, displaced = self.backlog.put(message, size, room)
         if outcome is Outcome.CLOSED:
-            ws.logger.info("closing a connection that reads too slowly")
-            self._close(CloseCode.TRY_AGAIN_LATER, "too slow")
+            self.give_up()
         return outcome, displaced
+
+    def give_up(self) -> None:
+        """Close the connection of a peer that reads too slowly."""
+        self.ws.logger.info("closing a connection that reads too slowly")
+        self._close(CloseCode.TRY_AGAIN_LATER, "too slow")
 
     def wait(self, message: Message) -> None:
         """Have a message that nobody published wait behind what is held back.
@@ -285,6 +289,24 @@ class Outbox:
             if not turn.cancelled():  # it came in the same moment
                 self.end_turn()
             raise
+
+    async def drain(self) -> bool:
+        """Wait until the peer has read enough to be sent more.
+
+        Returns:
+            Whether that had to be waited for.
+        """
+        self.flush()
+        if (
+            self.backlog is None
+            and self.ws.transport.get_write_buffer_size() <= self.limit
+        ):
+            return False
+        # uvloop notices only at the end of a turn that it holds too much.
+        await asyncio.sleep(0)
+        await self.take_turn()
+        self.end_turn()
+        return True
 
     def end_turn(self) -> None:
         """Let go on what was held back behind a send."""

@@ -8,6 +8,7 @@ leaving cost what the topic has levels.
 from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Iterator, Mapping
+from itertools import chain
 from typing import Generic, TypeVar
 
 from .names import ANY, REST, Filter, is_hidden
@@ -55,6 +56,10 @@ class Subscriptions(Generic[S]):
     def subscribers(self) -> Collection[S]:
         """Whoever has a subscription."""
         return self._topics.keys()
+
+    def topics(self) -> list[str | Filter]:
+        """List the names and filters that have a subscriber; costs all of them."""
+        return list(dict.fromkeys(chain.from_iterable(self._topics.values())))
 
     def topics_of(self, subscriber: S) -> Collection[str | Filter]:
         """Return what a subscriber hears, in the order in which it subscribed."""

@@ -15,12 +15,14 @@ from collections.abc import (
 from typing import Any
 
 from ..arity import is_async, takes
+from ..brokers.base import HistoryPolicy
 from ..builder import Builder
 from ..exceptions import BuildError, InvalidTopic, SubscriptionDenied, TemplateError
 from ..grammar import Literal, parse_template
 from ..target import ENCODED_SLASH, UNFIT, Target
 from ..template import Form, Template
 from ..tree import Tree
+from .message import Enveloping
 from .names import ANY, REST, Filter
 from .overflow import Overflow
 
@@ -52,10 +54,19 @@ class Topic:
             has an ``authorize``, which is then asked about the filter, with no
             params.
         requirements: Regexes by parameter name.
+        history: How many messages are kept; None for none. A client that was away
+            gets what it missed; each message has an offset. It goes with
+            ``overflow="close"`` only: positions would lie where one is dropped.
+        ttl: How long a message is kept, in seconds; None for no end.
+        envelope: ``envelope(message)``, a plain function that turns a ``Message``
+            into what goes on the wire; called once for each message that somebody
+            hears. See ``json_envelope``.
+        presence: Whether who subscribes may do so as a member, whom all nodes see.
 
     Raises:
         TemplateError: If the template cannot work.
         InvalidTopic: If an argument cannot work.
+        InvalidLimit: If ``history`` or ``ttl`` is no positive number.
     """
 
     def __init__(
@@ -67,6 +78,10 @@ class Topic:
         authorize: Authorize | None = None,
         filters: bool = False,
         requirements: Mapping[str, str] | None = None,
+        history: int | None = None,
+        ttl: float | None = None,
+        envelope: Enveloping | None = None,
+        presence: bool = False,
     ) -> None:
         self.template = _parse(template, requirements)
         self.text = template
@@ -84,6 +99,21 @@ class Topic:
         if authorize is not None and not (callable(authorize) and takes(authorize, 3)):
             problem = "authorize is a function f(ws, topic, params)"
             raise InvalidTopic(template, problem)
+        if history is None and ttl is not None:
+            raise InvalidTopic(template, "ttl is for a topic with history")
+        if history is not None and self.overflow is not Overflow.CLOSE:
+            problem = (
+                "history goes with overflow='close': where messages are dropped, "
+                "positions would lie"
+            )
+            raise InvalidTopic(template, problem)
+        if envelope is not None and (
+            not callable(envelope) or is_async(envelope) or not takes(envelope, 1)
+        ):
+            raise InvalidTopic(template, "envelope is a plain function f(message)")
+        self.history = None if history is None else HistoryPolicy(history, ttl)
+        self.envelope = envelope
+        self.presence = presence
         self.key = key
         self.authorize = authorize
         self.filters = filters
@@ -94,6 +124,11 @@ class Topic:
 
     def __repr__(self) -> str:
         return f"Topic({self.text!r})"
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether its messages are kept, or enveloped."""
+        return self.history is not None or self.envelope is not None
 
     @property
     def parameters(self) -> Sequence[str]:
@@ -167,6 +202,23 @@ class Declarations:
 
     def __bool__(self) -> bool:
         return bool(self._topics)
+
+    @property
+    def has_kept(self) -> bool:
+        """Whether messages of a topic are kept, or enveloped."""
+        return any(topic.is_kept for topic in self._topics.values())
+
+    @property
+    def has_presence(self) -> bool:
+        """Whether a topic has presence."""
+        return any(topic.presence for topic in self._topics.values())
+
+    def policy(self, topic: str | Filter) -> HistoryPolicy | None:
+        """Find the history of a name; a filter has none."""
+        if not self._topics or isinstance(topic, Filter):
+            return None
+        found = self.match(topic)
+        return None if found is None else found[0].history
 
     def _match(self, name: str) -> tuple[Topic, Mapping[str, str]] | None:
         return self._tree.first(_parse_name(name))

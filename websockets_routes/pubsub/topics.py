@@ -1,28 +1,38 @@
-"""Topics: publish and subscribe, for the connections of one process."""
+"""Topics: publish and subscribe, in one process or over many."""
 
 from __future__ import annotations
 
 import concurrent.futures
 import json as json_module
-from collections.abc import Callable
-from typing import Any, TypeVar
+import os
+import time
+from collections.abc import Callable, Collection
+from typing import Any, Self
 
 from websockets.asyncio.server import ServerConnection
 from websockets.typing import DataLike
 
+from ..broker_errors import BrokerError
+from ..brokers.base import Broker, Envelope, Published
+from ..brokers.opening import open_broker
+from ..exceptions import NotServing
 from ..opcodes import OpCode
 from ..serializer import Serializer
+from .clients import client_key_of
 from .frames import Message, encode_payload
-from .hooks import Hooks
+from .latency import Latencies
 from .names import Filter, check_levels, check_name
-from .outbox import MAX_BACKLOG
+from .outbox import MAX_BACKLOG, Outbox
 from .overflow import Overflow
-from .receipt import Receipt, Statistics
+from .receipt import HistoryReceipt, Receipt, Statistics
+from .relay import Relay
 from .subscribing import Subscribing
+from .topic import Topic
 
-__all__ = ["Topics"]
+__all__ = ["BROKER_VARIABLE", "Topics"]
 
-F = TypeVar("F", bound=Callable[..., Any])
+#: The environment variable that names the broker of topics that have none.
+BROKER_VARIABLE = "WEBSOCKETS_ROUTES_BROKER"
 
 
 class Topics(Subscribing):
@@ -32,30 +42,53 @@ class Topics(Subscribing):
     sees what is published and sent to it in the order of the calls. Everything has
     to be called on the event loop of the subscribers, but ``publish_threadsafe``.
 
+    Without a broker, or with ``memory://``, messages stay in this process and are
+    delivered at once. With one, they go to all nodes that share its engine; order and
+    everything else is as with one process, but that a publish has to come back from
+    the broker before it is delivered here.
+
     Args:
+        broker: What carries messages between processes: ``memory://``, ``redis://…``,
+            ``rediss://…``, ``nats://…`` or a ``Broker``. By default, what the
+            environment says in ``WEBSOCKETS_ROUTES_BROKER``.
         json: What ``publish_json`` uses; has ``dumps`` and ``loads``.
         max_subscriptions: How many topics and filters a connection may hear.
         max_length: The greatest length of a name or filter, in bytes of UTF-8.
         max_levels: The greatest number of levels of a name or filter.
         max_backlog: Bytes that may wait for a slow subscriber of websockets' own
             class; those of this package have a limit of their own.
+        presence_ttl: Seconds within which the members of a node that died are gone; the
+            same on all nodes.
+        max_info: Bytes of JSON that the info of a member's connection may have; 64 KiB
+            at most.
     """
 
     def __init__(
         self,
+        broker: Broker | str | None = None,
         *,
         json: Any = json_module,
         max_subscriptions: int = 1000,
         max_length: int = 512,
         max_levels: int = 32,
         max_backlog: int = MAX_BACKLOG,
+        presence_ttl: float = 30,
+        max_info: int = 4096,
     ) -> None:
-        super().__init__(max_subscriptions, max_length, max_levels, max_backlog)
+        super().__init__(
+            max_subscriptions,
+            max_length,
+            max_levels,
+            max_backlog,
+            presence_ttl=presence_ttl,
+            max_info=max_info,
+        )
         self._serializer = Serializer(json)
-        self._dropped = Hooks("on_drop", "ws", "topic", "message")
-        self._counts = Receipt()
         self._published = 0
-        self._lost = 0
+        if broker is None:
+            broker = os.environ.get(BROKER_VARIABLE) or None
+        if broker is not None:
+            self.set_broker(broker)
 
     @property
     def is_used(self) -> bool:
@@ -65,7 +98,8 @@ class Topics(Subscribing):
     def hear_of_errors(self, function: Callable[[Exception, Any, str], None]) -> None:
         """Have a function told of errors of hooks, in place of the log."""
         if self._subscribed.failed is None:
-            self._subscribed.failed = self._dropped.failed = function
+            for hooks in (self._subscribed, self._dropped, self._gaps, self._attended):
+                hooks.failed = function
 
     def check_adoption(self, other: Topics) -> None:
         """Check whether ``adopt`` can be done.
@@ -82,19 +116,75 @@ class Topics(Subscribing):
             self._declarations.adopt(other._declarations)
             self._subscribed.adopt(other._subscribed)
             self._dropped.adopt(other._dropped)
+            self._gaps.adopt(other._gaps)
+            self._attended.adopt(other._attended)
+            self._look_beyond()
 
-    def on_drop(self, function: F) -> F:
-        """Decorate a function ``f(ws, topic, message)``: what a slow subscriber lost.
+    # The broker
 
-        It is called for each message that a policy dropped, and for each one that
-        waited for a slow subscriber when its connection ended. It may be a
-        coroutine function. If it fails, that is logged.
+    def set_broker(self, broker: Broker | str) -> None:
+        """Choose the broker, before it is started and anybody subscribes.
+
+        Args:
+            broker: See ``Topics``.
 
         Raises:
-            EndpointError: If it is no such function.
+            BrokerError: If there is no such broker, or what it needs is not installed.
+            NotServing: If it is too late.
         """
-        self._dropped.add(function)
-        return function
+        if self.is_used or (self._relay is not None and self._relay.is_started):
+            raise NotServing("the topics are in use: choose their broker before")
+        if isinstance(broker, str) and broker.partition(":")[0] == "memory":
+            open_broker(broker)
+            self._relay = None
+        elif not isinstance(broker, Broker | str):
+            kind = type(broker).__name__
+            raise BrokerError(kind, "a broker is a URL, or a Broker")
+        else:
+            self._relay = Relay(self, broker, self._attendance)
+        self._look_beyond()
+
+    @property
+    def broker(self) -> Broker | None:
+        """The broker; None where messages stay in this process."""
+        return None if self._relay is None else self._relay.broker
+
+    async def start(self) -> None:
+        """Connect to the broker, if there is one.
+
+        A server that ``Router.serve`` made does this before it listens, and closes
+        at its end: this is for scripts without one. What was started twice has to be
+        closed twice.
+
+        Raises:
+            BrokerError: If it cannot.
+        """
+        if self._relay is not None:
+            await self._relay.start()
+
+    async def close(self) -> None:
+        """Disconnect from the broker.
+
+        It waits for what was published before, a second at most.
+        """
+        if self._relay is not None:
+            await self._relay.close()
+
+    async def settle(self) -> None:
+        """Wait until what was published here was delivered here, a second at most.
+
+        A server does so when it ends, after the shutdown functions: what they publish
+        is the last that clients hear. Without a broker it returns at once.
+        """
+        if self._relay is not None:
+            await self._relay.settle()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.close()
 
     # Publishing
 
@@ -106,6 +196,7 @@ class Topics(Subscribing):
         *,
         exclude: ServerConnection | None = None,
         compress: bool | None = None,
+        idempotency_key: str | None = None,
     ) -> Receipt:
         """Publish a message to all subscribers of a topic.
 
@@ -117,19 +208,24 @@ class Topics(Subscribing):
             topic: The name of the topic.
             message: A str goes out as text, bytes as binary.
             opcode: ``OpCode.TEXT`` or ``OpCode.BINARY``, whatever its type.
-            exclude: A connection that does not get it.
+            exclude: A connection that does not get it, and nor does any other one of
+                the same ``client_key``, on whatever node.
             compress: True or False to insist; None lets its size decide. Nothing is
                 compressed for a client that cannot read it. With
                 ``compression="deflate"`` each connection decides for itself.
+            idempotency_key: Within two minutes a second message to the topic with the
+                same key is not published; the receipt says so, with the offset of the
+                first.
 
         Returns:
-            What became of it on this server.
+            What became of it on this server. With a broker that is not known at once:
+            see ``Receipt``.
 
         Raises:
             InvalidTopic: If it is no name.
             TypeError: If the message is neither str nor bytes-like.
             ValueError: If the opcode is that of no message, or if text has to go out
-                that is no valid Unicode.
+                that is no valid Unicode, or a key.
             WrongThread: Outside of the event loop of the subscribers.
         """
         if len(self._subscriptions):
@@ -139,30 +235,97 @@ class Topics(Subscribing):
             check_name(topic)
             check_levels(topic, self.max_length, self.max_levels)
         payload, text = encode_payload(message, opcode)
+        found = self._declarations.match(topic) if self._declarations else None
+        declared = None if found is None else found[0]
+        if self._beyond and self._relay is not None:
+            if declared is not None and declared.key is not None:
+                hash(declared.key(message))  # so that it fails here, not on all nodes
+            origin = None if exclude is None else client_key_of(exclude)
+            name = self._relay.next_id()
+            envelope = Envelope(
+                topic, payload, text, origin, name, time.time(), compress=compress
+            )
+            policy = None if declared is None else declared.history
+            sent = self._relay.publish(envelope, policy, idempotency_key)
+            self._published += 1
+            return sent
+        if idempotency_key is not None or (declared is not None and declared.is_kept):
+            return self._publish_kept(
+                declared, topic, payload, text, exclude, compress, idempotency_key
+            )
         if not subscriptions.audience(topic):
             self._published += 1
             return Receipt()
         overflow, key = Overflow.CLOSE, None
-        found = self._declarations.match(topic) if self._declarations else None
-        if found is not None:
-            overflow = found[0].overflow
-            if found[0].key is not None:
+        if declared is not None:
+            overflow = declared.overflow
+            if declared.key is not None:
                 # It may change who hears the topic.
-                key = found[0].key(message)
+                key = declared.key(message)
                 hash(key)
         self._published += 1
-        receipt = self._delivery.deliver(
-            Message(payload, text, topic, compress, overflow, key, self),
-            subscriptions.audience(topic),
-            getattr(exclude, "outbox", None),
-        )
-        counts = self._counts
-        counts.queued += receipt.queued
-        if receipt.queued != receipt.matched or receipt.conflated or receipt.displaced:
-            counts.conflated += receipt.conflated
-            counts.dropped += receipt.dropped
-            counts.displaced += receipt.displaced
-            counts.closed += receipt.closed
+        wire = Message(payload, text, topic, compress, overflow, key, self)
+        return self._deliver(wire, subscriptions.audience(topic), exclude)
+
+    def _publish_kept(
+        self,
+        declared: Topic | None,
+        topic: str,
+        payload: bytes,
+        text: bool,
+        exclude: ServerConnection | None,
+        compress: bool | None,
+        idempotency_key: str | None,
+    ) -> Receipt:
+        """Publish here what is kept, enveloped, or has a key."""
+        if idempotency_key is not None:
+            known = self._local.known(topic, idempotency_key)
+            if known is not None:
+                return HistoryReceipt(0, *known)
+        policy = None if declared is None else declared.history
+        history = None if policy is None else self._local.history(topic, policy)
+        origin = None if exclude is None else client_key_of(exclude)
+        while True:
+            offset = epoch = None
+            if history is not None:
+                offset, epoch = history.offset + 1, history.epoch
+            envelope = Envelope(
+                topic, payload, text, origin, "", time.time(), offset, epoch, compress
+            )
+            # Whatever fails, fails before anything is kept or delivered.
+            wire = None
+            if self._subscriptions.audience(topic):
+                wire = self._wire(envelope, declared)
+            if history is None or policy is None:
+                break
+            if history.offset + 1 == offset:
+                history.keep(envelope, policy)
+                break
+            # What made the message has published to the topic itself.
+        if idempotency_key is not None:
+            self._local.remember(topic, idempotency_key, Published(offset, epoch))
+        self._published += 1
+        if wire is None:
+            return HistoryReceipt(0, offset, epoch)
+        # Only now: what made the message may have changed who hears it.
+        audience = self._subscriptions.audience(topic)
+        receipt = HistoryReceipt(len(audience), offset, epoch)
+        return self._deliver(wire, audience, exclude, receipt)
+
+    def _deliver(
+        self,
+        message: Message,
+        audience: Collection[Outbox],
+        exclude: ServerConnection | None,
+        receipt: Receipt | None = None,
+    ) -> Receipt:
+        excluded = getattr(exclude, "outbox", None)
+        if self._clients and exclude is not None:
+            audience, excluded = self._without_connection(audience, exclude)
+            if receipt is not None:
+                receipt.matched = receipt.queued = len(audience)
+        receipt = self._delivery.deliver(message, audience, excluded, receipt)
+        self._count(receipt)
         return receipt
 
     def publish_json(
@@ -173,13 +336,20 @@ class Topics(Subscribing):
         *,
         exclude: ServerConnection | None = None,
         compress: bool | None = None,
+        idempotency_key: str | None = None,
     ) -> Receipt:
         """Publish a value as JSON, as text unless the opcode says otherwise.
 
         See ``publish`` for the arguments and errors.
         """
-        text = self._serializer.dumps(value)
-        return self.publish(topic, text, opcode, exclude=exclude, compress=compress)
+        return self.publish(
+            topic,
+            self._serializer.dumps(value),
+            opcode,
+            exclude=exclude,
+            compress=compress,
+            idempotency_key=idempotency_key,
+        )
 
     def publish_threadsafe(
         self, topic: str, message: DataLike, opcode: int | None = None, **options: Any
@@ -202,20 +372,12 @@ class Topics(Subscribing):
             except Exception as error:
                 future.set_exception(error)
 
-        loop = self._delivery.loop
+        loop = self._delivery.loop if self._relay is None else self._relay.loop
         if loop is None or loop.is_closed():
             publish()  # to nobody
         else:
             loop.call_soon_threadsafe(publish)
         return future
-
-    def lost(self, ws: ServerConnection, message: Message) -> None:
-        """Take note that a slow subscriber lost a message; called by outboxes."""
-        self._lost += 1
-        if self._dropped:
-            # Later: a fan-out must not be changed while it goes on.
-            original = message.original
-            ws.loop.call_soon(self._dropped.call, ws, message.topic, original)
 
     # Asking
 
@@ -235,8 +397,18 @@ class Topics(Subscribing):
         }
 
     def statistics(self) -> Statistics:
-        """Count what there is, and what became of the messages so far."""
+        """Count what there is, and what became of the messages so far.
+
+        From the first call on latencies are measured, of the last minute; they are
+        None where there was nothing to measure.
+        """
         counts = self._counts
+        delivery, relay = self._delivery, self._relay
+        delivery.latencies = delivery.latencies or Latencies()
+        confirmation = None
+        if relay is not None:
+            relay.latencies = relay.latencies or Latencies()
+            confirmation = relay.latencies.last_minute()
         return Statistics(
             names=len(self._subscriptions.names),
             subscribers=len(self._subscriptions.subscribers),
@@ -248,4 +420,6 @@ class Topics(Subscribing):
             displaced=counts.displaced,
             closed=counts.closed,
             lost=self._lost,
+            delivery=delivery.latencies.last_minute(),
+            confirmation=confirmation,
         )
