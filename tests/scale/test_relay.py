@@ -326,6 +326,14 @@ async def test_a_broker_is_on_one_loop() -> None:
         assert (await asyncio.wrap_future(future)).matched == 0
 
 
+def test_before_its_broker_is_started_nothing_is_published_from_outside() -> None:
+    topics = Topics(MemoryBroker())
+    with pytest.raises(NotServing, match="not started: serve"):
+        topics.publish("a", "x")
+    with pytest.raises(NotServing, match="not started: serve"):
+        topics.publish_threadsafe("a", "x").result(5)
+
+
 async def test_a_key_function_that_fails_is_the_publishers_business() -> None:
     def unhashable(message: str) -> Any:
         return [message]

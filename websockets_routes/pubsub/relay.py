@@ -34,6 +34,8 @@ __all__ = ["Relay"]
 # Bytes that may wait for one topic while a node recovers it.
 _MAX_HELD = 16 * 2**20
 
+_NOT_STARTED = "the broker of the topics is not started: serve, or `async with topics:`"
+
 # Between two attempts to read what was missed.
 _BACKOFF = Backoff(0.05, 2, 2)
 
@@ -180,7 +182,7 @@ class Relay:
             BrokerError: If the broker does not confirm it.
         """
         if self.loop is None:
-            raise NotServing("the broker of the topics is not started: start it first")
+            raise NotServing(_NOT_STARTED)
         await self._attendance.start(self.broker)
 
     # Publishing
@@ -199,6 +201,7 @@ class Relay:
 
         Raises:
             WrongThread: Outside of the event loop of the broker.
+            NotServing: Outside of any event loop, if nobody has the broker started.
             ValueError: If the key is no valid Unicode.
         """
         if idempotency_key is not None:
@@ -207,6 +210,8 @@ class Relay:
             loop = asyncio.get_running_loop()
         except RuntimeError:
             loop = None
+        if loop is None and self.loop is None:
+            raise NotServing(_NOT_STARTED)
         if loop is None or self.loop not in (None, loop):
             raise WrongThread(
                 "the broker of these topics is on another event loop: "

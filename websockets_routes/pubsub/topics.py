@@ -173,8 +173,7 @@ class Topics(Subscribing):
     async def settle(self) -> None:
         """Wait until what was published here was delivered here, a second at most.
 
-        A server does so when it ends, after the shutdown functions: what they publish
-        is the last that clients hear. Without a broker it returns at once.
+        A server does so at its end: what it publishes then is the last that is heard.
         """
         if self._relay is not None:
             await self._relay.settle()
@@ -227,6 +226,7 @@ class Topics(Subscribing):
             ValueError: If the opcode is that of no message, or if text has to go out
                 that is no valid Unicode, or a key.
             WrongThread: Outside of the event loop of the subscribers.
+            NotServing: Outside of event loops, before a broker is started.
         """
         if len(self._subscriptions):
             self._bind()
