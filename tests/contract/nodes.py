@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -15,6 +16,13 @@ from websockets_routes.brokers.redis import RedisBroker
 from websockets_routes.contract import Node
 
 QUICK = Backoff(first=0.02, longest=0.05)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Look until a condition holds that has no event, but not for ever."""
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
 
 
 @asynccontextmanager

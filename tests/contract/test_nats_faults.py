@@ -6,7 +6,7 @@ import asyncio
 import logging
 import signal
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,15 +21,10 @@ from websockets_routes.contract.node import message, refused
 
 from .engines import Nats
 from .nodes import started_nats as started
+from .nodes import until
 from .proxy import Proxy
 
 POLICY = HistoryPolicy(10)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
 
 
 def through(proxy: Proxy) -> str:

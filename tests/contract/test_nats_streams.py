@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +17,11 @@ from websockets_routes.brokers import HistoryPolicy
 from websockets_routes.contract.node import message, refused
 
 from .engines import Nats
-from .nodes import settled
+from .nodes import settled, until
 from .nodes import started_nats as started
 from .proxy import Proxy
 
 POLICY = HistoryPolicy(10)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
 
 
 def through(proxy: Proxy) -> str:

@@ -22,6 +22,7 @@ from websockets_routes.contract.node import message
 
 from .engines import Valkey
 from .nodes import started_redis as started
+from .nodes import until
 from .proxy import Proxy
 
 POLICY = HistoryPolicy(10)
@@ -328,8 +329,7 @@ async def test_a_subscription_that_is_not_allowed_is_told(tmp_path: Path) -> Non
             await node.until(1)
             assert node.gaps == []
             engine.kill()
-            while node.broker.healthy:  # noqa: ASYNC110
-                await asyncio.sleep(0.005)
+            await until(lambda: not node.broker.healthy)
             tasks = [
                 asyncio.create_task(node.broker.subscribe(each))
                 for each in ("no", Filter("no/#"))
@@ -356,9 +356,7 @@ async def test_what_was_allowed_and_is_not_any_more_is_not_lost_in_silence(
             started(url, "a", "b", Filter("c/#")) as node,
         ):
             await admin.acl_setuser("app", channels=["websockets-routes:0:b/"], **rules)
-            async with asyncio.timeout(10):
-                while "', which was heard before: refused" not in caplog.text:  # noqa: ASYNC110
-                    await asyncio.sleep(0.005)
+            await until(lambda: "', which was heard before: refused" in caplog.text)
             assert not node.broker.healthy
             assert node.gaps == []
             await admin.acl_setuser("app", channels=["*"], **rules)

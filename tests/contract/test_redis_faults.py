@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +16,10 @@ from websockets_routes.contract.node import message, refused
 
 from .engines import Valkey
 from .nodes import started_redis as started
+from .nodes import until
 from .proxy import Proxy
 
 POLICY = HistoryPolicy(10)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
 
 
 def through(proxy: Proxy) -> str:

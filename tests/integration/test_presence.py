@@ -243,7 +243,6 @@ async def test_nobody_else_is_where_nodes_talk(topic: Any) -> None:
 
 
 async def test_a_broker_that_is_not_started_has_no_presence() -> None:
-    pytest.importorskip("redis")
     topics = Topics("redis://127.0.0.1:1")
     topics.topic("room/{name}", presence=True)
     with pytest.raises(NotServing):

@@ -717,14 +717,15 @@ async def test_what_comes_live_while_a_topic_is_recovered_comes_once() -> None:
     await on_one_node(run)
 
 
+def wrap_all_but_the_bad(message: Message) -> str | bytes:
+    if message.data == "bad":
+        raise ValueError("no envelope")
+    return message.data
+
+
 async def test_a_message_that_no_envelope_can_be_made_of_stops_no_other(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    def wrap(message: Message) -> str | bytes:
-        if message.data == "bad":
-            raise ValueError("no envelope")
-        return message.data
-
     async def run(broker: Scripted, hall: Hall) -> None:
         ws, client = await hall.join()
         await ws.subscribe("room/a")
@@ -745,7 +746,7 @@ async def test_a_message_that_no_envelope_can_be_made_of_stops_no_other(
         assert await heard(ws, client) == ["1", "2", "3", "4"]
         assert errors(caplog) == ["a message of 'room/a' was not delivered"] * 3
 
-    await on_one_node(run, envelope=wrap)
+    await on_one_node(run, envelope=wrap_all_but_the_bad)
 
 
 async def test_who_joins_while_a_topic_is_recovered_gets_nothing_twice() -> None:
@@ -805,11 +806,6 @@ async def test_nothing_is_missed_by_who_joined_behind_one_that_read_further() ->
 async def test_a_message_that_no_envelope_can_be_made_of_keeps_nobody_out(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    def wrap(message: Message) -> str | bytes:
-        if message.data == "bad":
-            raise ValueError("no envelope")
-        return message.data
-
     async def run(broker: Scripted, hall: Hall) -> None:
         ws, client = await hall.join()
         for message in ("1", "bad", "2"):
@@ -819,7 +815,7 @@ async def test_a_message_that_no_envelope_can_be_made_of_keeps_nobody_out(
         assert await heard(ws, client) == ["1", "2"]
         assert errors(caplog) == ["a message of 'room/a' was not delivered"]
 
-    await on_one_node(run, envelope=wrap)
+    await on_one_node(run, envelope=wrap_all_but_the_bad)
 
 
 async def test_a_gap_while_somebody_joins_is_read_over() -> None:
