@@ -13,7 +13,15 @@ from ..broker_errors import BrokerError, BrokerUnavailable
 from ..exceptions import InvalidLimit
 from .base import State
 
-__all__ = ["Backoff", "Link", "check_port", "logger", "name_of"]
+__all__ = [
+    "Backoff",
+    "Link",
+    "check_port",
+    "logger",
+    "name_of",
+    "not_connected",
+    "too_slow",
+]
 
 logger = logging.getLogger("websockets_routes.brokers")
 
@@ -38,6 +46,17 @@ def check_port(url: str) -> None:
     except ValueError:
         problem = "its port is no number; a password has %2F for / and so on"
         raise ValueError(problem) from None
+
+
+def not_connected(name: str, state: State) -> BrokerUnavailable:
+    """Make the error of what cannot be sent: there is no connection."""
+    return BrokerUnavailable(name, f"it is not connected ({state.value})", sent=False)
+
+
+def too_slow(name: str, pending: int) -> BrokerUnavailable:
+    """Make the error of what is not sent: so many bytes wait for the engine."""
+    problem = f"it is slow: {pending} bytes wait to be confirmed"
+    return BrokerUnavailable(name, problem, sent=False)
 
 
 @dataclass(frozen=True, slots=True)

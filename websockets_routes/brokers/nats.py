@@ -10,7 +10,7 @@ from typing import Any
 
 from nats.aio.client import Client
 
-from ..broker_errors import BrokerError, BrokerUnavailable
+from ..broker_errors import BrokerError
 from ..pubsub.names import Filter
 from .base import (
     Broker,
@@ -24,7 +24,7 @@ from .base import (
     State,
 )
 from .inbox import Inbox
-from .link import Backoff, Link, check_port, name_of
+from .link import Backoff, Link, check_port, name_of, not_connected, too_slow
 from .nats_session import Publish, Session, Subscribe, Unsubscribe
 from .nats_subjects import Subjects
 from .wire import encode
@@ -166,21 +166,17 @@ class NatsBroker(Broker):
         """Publish a message; see ``Broker.publish``."""
         frame = encode(envelope)
         future: asyncio.Future[Published] = asyncio.get_running_loop().create_future()
-        problem = None
         if self._session is None:
-            problem = f"it is not connected ({self.state.value})"
+            future.set_exception(not_connected(self.name, self.state))
         elif self._pending + len(frame) > self._max_pending:
-            problem = f"it is slow: {self._pending} bytes wait to be confirmed"
-        if problem is not None or self._session is None:
-            error = BrokerUnavailable(self.name, problem or "", sent=False)
-            future.set_exception(error)
-            return future
-        self._pending += len(frame)
-        future.add_done_callback(functools.partial(self._answered, len(frame)))
-        topic = envelope.topic
-        self._session.put(
-            Publish(topic, frame, history, idempotency_key, window, future)
-        )
+            future.set_exception(too_slow(self.name, self._pending))
+        else:
+            self._pending += len(frame)
+            future.add_done_callback(functools.partial(self._answered, len(frame)))
+            topic = envelope.topic
+            self._session.put(
+                Publish(topic, frame, history, idempotency_key, window, future)
+            )
         return future
 
     def _answered(self, size: int, future: asyncio.Future[Published]) -> None:
@@ -209,8 +205,7 @@ class NatsBroker(Broker):
         """Read the history of a topic; see ``Broker.history``."""
         session = self._session
         if session is None:
-            problem = f"it is not connected ({self.state.value})"
-            raise BrokerUnavailable(self.name, problem, sent=False)
+            raise not_connected(self.name, self.state)
         return await session.streams.page(topic, policy, since, limit, reverse)
 
 

@@ -27,7 +27,7 @@ from .base import (
 )
 from .futures import fail
 from .inbox import Inbox
-from .link import Backoff, Link, check_port, name_of
+from .link import Backoff, Link, check_port, name_of, not_connected, too_slow
 from .redis_hearing import Hearing
 from .redis_history import (
     PUBLISH,
@@ -214,11 +214,9 @@ class RedisBroker(Broker):
     def _send(self, convert: _Convert, size: int, *command: Any) -> asyncio.Future[Any]:
         future = asyncio.get_running_loop().create_future()
         if self._pipe is None:
-            problem = f"it is not connected ({self.state.value})"
-            future.set_exception(BrokerUnavailable(self.name, problem, sent=False))
+            future.set_exception(not_connected(self.name, self.state))
         elif self._pending + size > self._max_pending:
-            problem = f"it is slow: {self._pending} bytes wait to be confirmed"
-            future.set_exception(BrokerUnavailable(self.name, problem, sent=False))
+            future.set_exception(too_slow(self.name, self._pending))
         else:
             self._pending += size
             self._replies.append((future, convert, size))

@@ -237,7 +237,7 @@ class Topics(Subscribing):
         payload, text = encode_payload(message, opcode)
         found = self._declarations.match(topic) if self._declarations else None
         declared = None if found is None else found[0]
-        if self._beyond and self._relay is not None:
+        if self._relay is not None:
             if declared is not None and declared.key is not None:
                 hash(declared.key(message))  # so that it fails here, not on all nodes
             origin = None if exclude is None else client_key_of(exclude)
